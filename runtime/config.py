@@ -1,0 +1,196 @@
+"""`config.toml` -> frozen settings: checked at start, an unknown key is an error naming the nearest, the environment wins.
+
+Every key can be set from the environment: `CORRIGIBLE_LEARNER__EPOCHS=3` overrides `epochs` under `[learner]`.
+The comments here are the config reference in the README (a test keeps the two alike).
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from runtime.errors import BadConfig
+
+Mode = Literal["observe", "confirm", "act"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AgentConfig(Section):
+    name: str = Field("corrigible", pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$", description="part of the MQTT topics and the client id")
+    data: Path = Field(Path("data"), description="directory of the journal, the adapters and the control token")
+    timezone: str = Field("", description="IANA name such as `Europe/Vienna`; empty = the machine's")
+    instruction: str = Field("You run a home. Choose what to do.", description="the system prompt")
+
+
+class LogConfig(Section):
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe level that is logged")
+    format: Literal["auto", "text", "json"] = Field("auto", description="`auto`: key-value on a terminal, JSON otherwise")
+
+
+class HttpConfig(Section):
+    host: str = Field("127.0.0.1", description="address of the page and the control interface; only loopback is accepted")
+    port: int = Field(8765, ge=0, le=65535, description="0 = any free port, written to `data/http.port`")
+
+
+class BrokerConfig(Section):
+    mode: Literal["auto", "configured", "mosquitto", "embedded", "none"] = Field("auto", description="`auto`: the configured host, else mosquitto on PATH, else the embedded broker; `none`: no MQTT at all")
+    host: str = Field("", description="your own broker's host; empty = start one on loopback")
+    port: int = Field(1883, ge=0, le=65535, description="0 = any free port (only for a broker that we start)")
+    username: str = Field("", description="login at the broker")
+    password: SecretStr = Field(SecretStr(""), description="better in CORRIGIBLE_BROKER__PASSWORD than in the file")
+    tls: bool = Field(False, description="use TLS")
+    ca_file: str = Field("", description="the authority to trust; empty = the system's")
+    cert_file: str = Field("", description="client certificate")
+    key_file: str = Field("", description="its key")
+    keepalive: int = Field(15, ge=5, le=600, description="seconds")
+    session_expiry: int = Field(604800, ge=0, description="seconds the broker keeps our session while we are away")
+
+
+class PerceptionConfig(Section):
+    timer: float = Field(0.0, ge=0, description="seconds between timer percepts of every scope; 0 = none")
+    deadband: float = Field(0.02, ge=0, description="relative change of a number below which it is noise")
+    quiet: float = Field(0.0, ge=0, description="seconds a scope waits after a sensor percept before the next one")
+    numbers: bool = Field(False, description="put the number behind its word")
+    bands: dict[str, list[str | float]] = Field({}, description="quantity -> words and their limits, such as `light = [\"dark\", 10, \"dim\", 200, \"bright\"]`")
+    names: dict[str, str] = Field({}, description="topic or sensor name -> the name you want to read")
+    scopes: dict[str, str] = Field({}, description="sensor name pattern -> scope; default: the first part of the name")
+    ignore: list[str] = Field([], description="sensor name patterns that never wake a percept")
+
+
+class PolicyConfig(Section):
+    model: str = Field("smollm2", description="`smollm2` (inside the installed wheel), a directory or a hub id")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="`auto`: bfloat16 where the CPU computes in it")
+    threads: int = Field(1, ge=1, description="CPU threads of the policy worker")
+    table: bool = Field(True, description="answer exact repeats of a correction from the table")
+    explore: float = Field(0.0, ge=0, le=0.5, description="chance to try another action of `explore_among`")
+    explore_among: list[str] = Field([], description="tools that may be tried; empty = none")
+    reply_tokens: int = Field(64, ge=1, le=1024, description="longest free text, in tokens")
+    free_below: float = Field(0.5, ge=0, le=1, description="decode a reply freely if the best known one is less likely than this per token")
+    catalogue_tokens: int = Field(0, ge=0, description="list the catalogue in the prompt if it fits in this many tokens")
+    timeout: float = Field(60.0, gt=0, description="seconds after which a decision falls back to `nothing`")
+
+
+class LearnerConfig(Section):
+    enabled: bool = Field(True, description="learn in the background")
+    every: float = Field(3600.0, ge=0, description="seconds between cycles if there is new feedback; 0 = never by time")
+    after: int = Field(20, ge=0, description="new feedbacks that start a cycle; 0 = never by count")
+    idle: float = Field(0.0, ge=0, description="seconds without a decision that start a cycle if there is new feedback; 0 = off")
+    layers: str = Field("top:15", pattern=r"^(all|top:[1-9][0-9]*)$", description="which layers get LoRA adapters: `all` or `top:K`")
+    targets: list[str] = Field(["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], description="modules that get LoRA adapters")
+    rank: int = Field(16, ge=1, le=512, description="LoRA rank")
+    alpha: int = Field(32, ge=1, description="LoRA alpha")
+    dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout")
+    epochs: int = Field(5, ge=1, le=100, description="passes over the examples, at most")
+    lr: float = Field(2e-3, gt=0, description="learning rate (AdamW, linear warm-up, cosine to a tenth)")
+    batch: int = Field(8, ge=1, description="examples a step")
+    patience: int = Field(2, ge=1, description="epochs without a better held-out log-loss before it stops early")
+    holdout: float = Field(0.1, ge=0, lt=0.9, description="share of the examples kept for the gate, never trained on")
+    holdout_limit: int = Field(100, ge=0, description="most examples kept for the gate")
+    window: int = Field(5000, ge=1, description="newest examples that are trained on")
+    half_life: float = Field(0.0, ge=0, description="examples after which an old one counts half; 0 = all alike")
+    threads: int = Field(1, ge=1, description="CPU threads of the trainer")
+    nice: int = Field(10, ge=0, le=19, description="niceness of the trainer")
+    timeout: float = Field(7200.0, gt=0, description="seconds after which a cycle is given up")
+    seed: int = Field(0, ge=0, description="seed of the split, the order and the initial weights")
+
+
+class GateConfig(Section):
+    min_holdout: int = Field(20, ge=1, description="with fewer held-out items a release is provisional")
+    margin: float = Field(0.0, ge=0, le=1, description="accuracy a candidate may lose on the held-out items")
+    min_recall: float = Field(0.7, ge=0, le=1, description="with few held-out items: share of the training answers it must give")
+    keep: int = Field(20, ge=2, description="adapters kept on disk; the serving one and its predecessor always are")
+
+
+class GuardConfig(Section):
+    allow: list[str] = Field(["*"], description="actuator patterns that may be commanded at all")
+    rate: int = Field(12, ge=0, description="commands a minute and actuator, at most")
+    expiry: float = Field(30.0, gt=0, description="seconds after which a command is too old to send")
+    ranges: dict[str, tuple[float, float]] = Field({}, description="`actuator.argument` -> least and greatest value, on top of the tool's own")
+    approval: float = Field(120.0, gt=0, description="seconds a held command waits for a person; then it is denied")
+
+
+class Config(BaseSettings):
+    """The whole file. `plugin` is a list of tables: `use`, an optional `name`, and the plugin's own keys."""
+
+    model_config = SettingsConfigDict(env_prefix="CORRIGIBLE_", env_nested_delimiter="__", frozen=True, extra="forbid")
+
+    agent: AgentConfig = AgentConfig()  # type: ignore[call-arg]
+    log: LogConfig = LogConfig()  # type: ignore[call-arg]
+    http: HttpConfig = HttpConfig()  # type: ignore[call-arg]
+    broker: BrokerConfig = BrokerConfig()  # type: ignore[call-arg]
+    perception: PerceptionConfig = PerceptionConfig()  # type: ignore[call-arg]
+    policy: PolicyConfig = PolicyConfig()  # type: ignore[call-arg]
+    learner: LearnerConfig = LearnerConfig()  # type: ignore[call-arg]
+    gate: GateConfig = GateConfig()  # type: ignore[call-arg]
+    guard: GuardConfig = GuardConfig()  # type: ignore[call-arg]
+    modes: dict[str, Mode] = Field({}, description="actuator pattern -> `observe`, `confirm` or `act`")
+    plugin: list[dict[str, Any]] = Field([], description="the plugins, in order")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=cls.model_config.get("toml_file"))
+        return init_settings, env_settings, toml
+
+
+def load(path: Path | None, **overrides: Any) -> Config:
+    """Read the file (None = defaults only), then the environment, then `overrides`. Raises BadConfig in one sentence."""
+    if path is not None:
+        _check_readable(path)
+
+    class FromFile(Config):
+        model_config = SettingsConfigDict(toml_file=path)
+
+    try:
+        return FromFile(**overrides)
+    except ValidationError as error:
+        raise BadConfig(explain(error, str(path or "the environment"))) from None
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadConfig(f"cannot read {path}: {error.strerror}; give another file with --config") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadConfig(f"{path} is not valid TOML: {error}") from None
+
+
+def explain(error: ValidationError, where: str) -> str:
+    """One sentence for the first problem, with the nearest valid key if a key is unknown."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        return f"{where}: unknown key {key!r}{nearest(path[-1], _keys(path[:-1]))}"
+    return f"{where}: {key}: {first['msg']} (it is {first['input']!r})"
+
+
+def nearest(key: str, valid: list[str]) -> str:
+    """`; did you mean 'x'?` or the list of what there is."""
+    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; valid keys are {', '.join(sorted(valid))}"
+
+
+def _keys(path: list[str]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in path:
+        field = model.model_fields.get(part)
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+            return []
+        model = field.annotation
+    return list(model.model_fields)

@@ -1,0 +1,210 @@
+"""What travels: one frozen struct per arrow of the loop, and nothing else travels between stages.
+
+    Observation -> Percept -> Decision -> Command -> Outcome
+                                  ^-- Feedback --> Example -> Cycle -> Release
+
+Times are UTC seconds since the epoch (`float`); log-probabilities are natural logarithms; ids are plain strings that
+mean the same thing after a restart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+Scalar = str | float | int | bool | None
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of everything on the bus; immutable, serialisable with msgspec."""
+
+
+class Observation(Message):
+    """What a sensor said: raw bytes on a topic. `id` is the dedupe key, unique per message of a producer."""
+
+    id: str
+    topic: str
+    payload: bytes
+    at: float
+    source: str = ""
+    retained: bool = False
+    properties: dict[str, str] = {}  # MQTT 5 user properties and the like; small
+
+
+class Percept(Message):
+    """One situation to decide on. `text` is the canonical form: the model, the table and the learner all read it."""
+
+    id: str
+    scope: str
+    text: str
+    at: float
+    kind: Literal["sensor", "speech", "timer"] = "sensor"
+    fields: dict[str, Scalar] = {}
+    causes: tuple[str, ...] = ()  # ids of the observations that woke it
+    synthetic: bool = False  # a rehearsal: decided and logged, never acted on, never learnt from
+
+
+class Action(Message):
+    """One member of a catalogue: a tool and the values of its arguments."""
+
+    tool: str
+    arguments: dict[str, Any] = {}
+
+
+class Candidate(Message):
+    """An action that was considered, with the log-probability each judge gave it (None = was not asked)."""
+
+    action: Action
+    log_model: float | None = None
+    log_memory: float | None = None
+    log_both: float | None = None
+
+
+class Decision(Message):
+    """What was chosen and why. `p_model` is belief; `p_behaviour` is the chance with which it was really chosen."""
+
+    id: str
+    percept_id: str
+    scope: str
+    actions: tuple[Action, ...]
+    by: Literal["model", "table", "rule", "fallback"]
+    adapter: str  # "base" or an adapter id: what was serving, even if the table answered
+    p_model: float | None
+    p_behaviour: float
+    candidates: tuple[Candidate, ...] = ()
+    table_feedback: str | None = None  # the feedback the table answered from
+    lane: str = "default"
+    timings_ms: dict[str, float] = {}
+    note: str = ""
+    at: float
+
+
+class Command(Message):
+    """What is sent to an actuator: an absolute set-point with an expiry; `id` is stable over recomputation."""
+
+    id: str
+    decision_id: str
+    actuator: str
+    action: Action
+    expires_at: float
+    at: float
+
+
+OutcomeStatus = Literal[
+    "applied",  # the device said so
+    "sent",  # handed over; the device does not confirm
+    "refused",  # the guard or a rule said no
+    "observed",  # mode `observe`: decided in silence
+    "held",  # mode `confirm`: waits for a person
+    "denied",  # a person said no
+    "expired",
+    "failed",
+    "uncertain",
+    "none",  # the decision asked for no act (`nothing`, `reply` without a device ...)
+]
+
+
+class Outcome(Message):
+    """What became of one action of a decision. The newest outcome of a command is its state."""
+
+    id: str
+    decision_id: str
+    command_id: str | None
+    status: OutcomeStatus
+    reason: str = ""
+    at: float
+
+
+FeedbackKind = Literal["correction", "acceptance", "rating", "preference", "override"]
+
+
+class Feedback(Message):
+    """What a person (or their act on a device) said about a decision. Silence is none of these."""
+
+    id: str
+    decision_id: str
+    kind: FeedbackKind
+    source: str
+    at: float
+    action: Action | None = None  # the right action: correction, override, preferred side of a preference
+    rejected: Action | None = None  # the other side of a preference
+    rating: float | None = None  # in [-1, 1]
+    evidence: dict[str, Any] = {}
+    note: str = ""
+
+
+class Example(Message):
+    """What the learner trains on: derived from Decision + Feedback by a query, never a second copy of the truth."""
+
+    id: str  # the feedback's id
+    scope: str
+    text: str
+    action: Action
+    weight: float = 1.0  # > 0
+    correction: bool = True  # False: an accepted decision (an anchor)
+    source: str = ""
+    at: float
+
+
+class Cycle(Message):
+    """One run of the learner, as it stands now (a cycle row is replaced while it runs)."""
+
+    id: str
+    state: Literal["running", "released", "provisional", "rejected", "failed"]
+    reason: str = ""
+    started_at: float
+    ended_at: float | None = None
+    examples: int = 0
+    epoch: float = 0.0
+    progress: float = 0.0  # in [0, 1]
+    adapter: str = ""
+    report: dict[str, Any] = {}
+
+
+class Release(Message):
+    """The event that makes an adapter serve. The newest release of a lane is what serves; "base" is an adapter too."""
+
+    id: str
+    adapter: str
+    previous: str
+    why: str  # "gate", "promote", "rollback", "unverifiable"
+    provisional: bool = False
+    lane: str = "default"
+    by: str = "corrigible"
+    at: float
+
+
+class Quarantined(Message):
+    """Input we could not use, kept whole or, above 64 KiB, by hash and first bytes."""
+
+    id: str
+    topic: str
+    payload: bytes
+    sha256: str
+    size: int
+    reason: str
+    source: str = ""
+    at: float
+
+
+NOTHING = Action(tool="nothing")
+
+
+def new_id(kind: str) -> str:
+    """A fresh id such as `fb-3f9c…`, sortable by time of making."""
+    return f"{kind}-{int(time.time() * 1000):011x}{uuid.uuid4().hex[:8]}"
+
+
+def derived_id(kind: str, *parts: str) -> str:
+    """An id that a recomputation finds again: the same parts give the same id."""
+    return f"{kind}-{hashlib.sha256(chr(31).join(parts).encode()).hexdigest()[:20]}"
+
+
+def encode_arguments(arguments: Mapping[str, Any]) -> str:
+    """Compact JSON in the order given."""
+    return msgspec.json.encode(arguments).decode()
