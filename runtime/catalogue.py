@@ -26,7 +26,7 @@ TEXT_LIMIT = 2000  # characters of one free-text argument
 Schema = dict[str, Any]
 
 
-class Tool(Message):
+class Tool(Message, frozen=True, kw_only=True):
     """One thing that can be done. `arguments` maps a name to a JSON schema of these forms:
 
     `{"enum": [...]}`, `{"type": "string"}`, `{"type": "boolean"}`,
@@ -63,7 +63,7 @@ class Tool(Message):
         return [dict(pair for pair in row if pair is not None) for row in itertools.product(*axes)]
 
 
-class Catalogue(Message):
+class Catalogue(Message, frozen=True, kw_only=True):
     """The tools of one scope, and `known`: actions with free arguments that are candidates too (earlier replies)."""
 
     tools: tuple[Tool, ...]

@@ -122,15 +122,15 @@ class Config(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="CORRIGIBLE_", env_nested_delimiter="__", frozen=True, extra="forbid")
 
-    agent: AgentConfig = AgentConfig()  # type: ignore[call-arg]
-    log: LogConfig = LogConfig()  # type: ignore[call-arg]
-    http: HttpConfig = HttpConfig()  # type: ignore[call-arg]
-    broker: BrokerConfig = BrokerConfig()  # type: ignore[call-arg]
-    perception: PerceptionConfig = PerceptionConfig()  # type: ignore[call-arg]
-    policy: PolicyConfig = PolicyConfig()  # type: ignore[call-arg]
-    learner: LearnerConfig = LearnerConfig()  # type: ignore[call-arg]
-    gate: GateConfig = GateConfig()  # type: ignore[call-arg]
-    guard: GuardConfig = GuardConfig()  # type: ignore[call-arg]
+    agent: AgentConfig = AgentConfig()
+    log: LogConfig = LogConfig()
+    http: HttpConfig = HttpConfig()
+    broker: BrokerConfig = BrokerConfig()
+    perception: PerceptionConfig = PerceptionConfig()
+    policy: PolicyConfig = PolicyConfig()
+    learner: LearnerConfig = LearnerConfig()
+    gate: GateConfig = GateConfig()
+    guard: GuardConfig = GuardConfig()
     modes: dict[str, Mode] = Field({}, description="actuator pattern -> `observe`, `confirm` or `act`")
     plugin: list[dict[str, Any]] = Field([], description="the plugins, in order")
 

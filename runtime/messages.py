@@ -24,7 +24,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Base of everything on the bus; immutable, serialisable with msgspec."""
 
 
-class Observation(Message):
+class Observation(Message, frozen=True, kw_only=True):
     """What a sensor said: raw bytes on a topic. `id` is the dedupe key, unique per message of a producer."""
 
     id: str
@@ -36,7 +36,7 @@ class Observation(Message):
     properties: dict[str, str] = {}  # MQTT 5 user properties and the like; small
 
 
-class Percept(Message):
+class Percept(Message, frozen=True, kw_only=True):
     """One situation to decide on. `text` is the canonical form: the model, the table and the learner all read it."""
 
     id: str
@@ -49,14 +49,14 @@ class Percept(Message):
     synthetic: bool = False  # a rehearsal: decided and logged, never acted on, never learnt from
 
 
-class Action(Message):
+class Action(Message, frozen=True, kw_only=True):
     """One member of a catalogue: a tool and the values of its arguments."""
 
     tool: str
     arguments: dict[str, Any] = {}
 
 
-class Candidate(Message):
+class Candidate(Message, frozen=True, kw_only=True):
     """An action that was considered, with the log-probability each judge gave it (None = was not asked)."""
 
     action: Action
@@ -65,7 +65,7 @@ class Candidate(Message):
     log_both: float | None = None
 
 
-class Decision(Message):
+class Decision(Message, frozen=True, kw_only=True):
     """What was chosen and why. `p_model` is belief; `p_behaviour` is the chance with which it was really chosen."""
 
     id: str
@@ -84,7 +84,7 @@ class Decision(Message):
     at: float
 
 
-class Command(Message):
+class Command(Message, frozen=True, kw_only=True):
     """What is sent to an actuator: an absolute set-point with an expiry; `id` is stable over recomputation."""
 
     id: str
@@ -109,7 +109,7 @@ OutcomeStatus = Literal[
 ]
 
 
-class Outcome(Message):
+class Outcome(Message, frozen=True, kw_only=True):
     """What became of one action of a decision. The newest outcome of a command is its state."""
 
     id: str
@@ -123,7 +123,7 @@ class Outcome(Message):
 FeedbackKind = Literal["correction", "acceptance", "rating", "preference", "override"]
 
 
-class Feedback(Message):
+class Feedback(Message, frozen=True, kw_only=True):
     """What a person (or their act on a device) said about a decision. Silence is none of these."""
 
     id: str
@@ -138,7 +138,7 @@ class Feedback(Message):
     note: str = ""
 
 
-class Example(Message):
+class Example(Message, frozen=True, kw_only=True):
     """What the learner trains on: derived from Decision + Feedback by a query, never a second copy of the truth."""
 
     id: str  # the feedback's id
@@ -151,7 +151,7 @@ class Example(Message):
     at: float
 
 
-class Cycle(Message):
+class Cycle(Message, frozen=True, kw_only=True):
     """One run of the learner, as it stands now (a cycle row is replaced while it runs)."""
 
     id: str
@@ -166,7 +166,7 @@ class Cycle(Message):
     report: dict[str, Any] = {}
 
 
-class Release(Message):
+class Release(Message, frozen=True, kw_only=True):
     """The event that makes an adapter serve. The newest release of a lane is what serves; "base" is an adapter too."""
 
     id: str
@@ -179,7 +179,7 @@ class Release(Message):
     at: float
 
 
-class Quarantined(Message):
+class Quarantined(Message, frozen=True, kw_only=True):
     """Input we could not use, kept whole or, above 64 KiB, by hash and first bytes."""
 
     id: str

@@ -43,7 +43,7 @@ Emit = Callable[[Observation | Feedback], Awaitable[None]]
 Raises BadInput or NotFound if the runtime refused it (it is in quarantine then, so acknowledge it all the same)."""
 
 
-class Reading(Message):
+class Reading(Message, frozen=True, kw_only=True):
     """The last value of one sensor."""
 
     name: str  # canonical: lower case, `room/quantity`
@@ -68,7 +68,7 @@ class World:
         return None if reading is None else max(0.0, self.now.timestamp() - reading.at)
 
 
-class Situation(Message):
+class Situation(Message, frozen=True, kw_only=True):
     """What a Perceiver found worth deciding: perception completes it into a Percept (id, canonical text)."""
 
     scope: str
