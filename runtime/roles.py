@@ -20,11 +20,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, tzinfo
+from pathlib import Path
 
 import msgspec
 
 from runtime.catalogue import Tool
+from runtime.config import BrokerConfig
 from runtime.messages import (
     Action,
     Command,
@@ -79,10 +81,21 @@ class Situation(Message, frozen=True, kw_only=True):
     event_id: str = ""  # names the event when one observation is several; part of the percept's id
 
 
+@dataclass(frozen=True)
+class Context:
+    """What the runtime tells a plugin before `start`: where it lives."""
+
+    agent: str  # part of the MQTT topics
+    data: Path
+    broker: BrokerConfig  # with the real host and port; mode `none` = there is no broker
+    zone: tzinfo
+
+
 class Plugin(ABC):
     """What all roles share. `name` is the `name` key of the config entry, else the class's name."""
 
     name: str = ""
+    context: Context  # set by the runtime before `start`
     trusted: bool = False  # True only for the simulated home: its actuators start in mode `act`
 
     async def start(self) -> None:
