@@ -62,7 +62,9 @@ class PerceptionConfig(Section):
     bands: dict[str, list[str | float]] = Field({}, description="quantity -> words and their limits, such as `light = [\"dark\", 10, \"dim\", 200, \"bright\"]`")
     names: dict[str, str] = Field({}, description="topic or sensor name -> the name you want to read")
     scopes: dict[str, str] = Field({}, description="sensor name pattern -> scope; default: the first part of the name")
-    ignore: list[str] = Field([], description="sensor name patterns that never wake a percept")
+    shared: list[str] = Field(["house/*", "outside/*"], description="sensor name patterns that every scope sees, and that wake none")
+    ignore: list[str] = Field([], description="sensor name patterns that are neither shown nor wake a percept")
+    clock: list[str] = Field(["house/clock"], description="sensors that tell a simulated or recorded local time (ISO 8601)")
 
 
 class PolicyConfig(Section):

@@ -1,0 +1,183 @@
+"""Percept -> Decision: the table if this exact situation was corrected before, else the model; order kept within a scope.
+
+The adapter is read once per decision and handed to the scoring call, so a release never lands inside a decision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from runtime.bus import Bus, Subscription
+from runtime.catalogue import Catalogue
+from runtime.config import PolicyConfig
+from runtime.errors import CorrigibleError
+from runtime.journal import Journal
+from runtime.messages import NOTHING, Action, Candidate, Decision, Percept, derived_id
+from runtime.metrics import Metrics
+from runtime.situations import Catalogues
+from runtime.table import CorrectionTable
+
+log = structlog.get_logger("decision")
+SCOPE_QUEUE = 256  # percepts a scope may be behind before perception waits
+
+
+class Scored(Protocol):
+    """What the policy answers for one text."""
+
+    @property
+    def actions(self) -> list[Action]: ...
+    @property
+    def log_probs(self) -> list[float]: ...
+    @property
+    def chosen(self) -> Action: ...
+    @property
+    def log_p(self) -> float: ...
+
+
+class Scorer(Protocol):
+    async def score_one(self, text: str, catalogue: Catalogue, adapter: str) -> Scored: ...
+
+
+class Serving:
+    """The pointer that a release flips: which adapter the next decision uses."""
+
+    def __init__(self, adapter: str) -> None:
+        self.adapter = adapter
+
+
+class Decider:
+    """The stage: one worker coroutine per scope, so scopes run side by side and each keeps its order."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        bus: Bus,
+        policy: Scorer,
+        catalogues: Catalogues,
+        table: CorrectionTable,
+        serving: Serving,
+        config: PolicyConfig,
+        metrics: Metrics,
+        *,
+        clock: Callable[[], float] = time.time,
+        seed: int = 0,
+    ) -> None:
+        self._journal = journal
+        self._bus = bus
+        self._policy = policy
+        self._catalogues = catalogues
+        self._table = table
+        self._serving = serving
+        self._config = config
+        self._metrics = metrics
+        self._clock = clock
+        self._random = random.Random(seed)
+        self._queues: dict[str, asyncio.Queue[Percept]] = {}
+        self.table_on = config.table
+        self.busy = 0  # decisions being made now
+        self.last_at = clock()
+
+    async def run(self, percepts: Subscription[Percept]) -> None:
+        async with asyncio.TaskGroup() as group:
+            async for percept in percepts:
+                queue = self._queues.get(percept.scope)
+                if queue is None:
+                    queue = self._queues[percept.scope] = asyncio.Queue(SCOPE_QUEUE)
+                    group.create_task(self._serve(queue), name=f"decide {percept.scope}")
+                await queue.put(percept)
+
+    @property
+    def backlog(self) -> int:
+        return self.busy + sum(queue.qsize() for queue in self._queues.values())
+
+    async def _serve(self, queue: asyncio.Queue[Percept]) -> None:
+        while True:
+            percept = await queue.get()
+            self.busy += 1
+            try:
+                decision = await self.decide(percept)
+                if await self._journal.put(decision):
+                    await self._bus.publish(decision)
+            finally:
+                self.busy -= 1
+                self.last_at = self._clock()
+
+    async def decide(self, percept: Percept) -> Decision:
+        """The decision, not yet committed. Never raises for what the model or its worker does: it falls back."""
+        started = time.perf_counter()
+        catalogue = self._catalogues.of(percept.scope)
+        adapter = self._serving.adapter
+        hit = self._table.lookup(percept) if self.table_on and not percept.synthetic else None
+        if hit is not None:
+            return self._decision(percept, hit[0], adapter, started, by="table", table_feedback=hit[1])
+        try:
+            async with asyncio.timeout(self._config.timeout):
+                row = await self._policy.score_one(percept.text, catalogue, adapter)
+        except (CorrigibleError, TimeoutError) as error:
+            self._metrics.fallbacks.inc()
+            log.warning("fell back to nothing", scope=percept.scope, error=str(error) or "the policy took too long")
+            return self._decision(percept, NOTHING, adapter, started, by="fallback", note=str(error) or "policy timeout")
+        action, p_behaviour = self._explore(row)
+        p_model = math.exp(_log_p(row, action))
+        candidates = tuple(
+            Candidate(action=a, log_model=lp, log_both=lp) for a, lp in zip(row.actions, row.log_probs, strict=True)
+        )
+        return self._decision(
+            percept, action, adapter, started, by="model", p_model=p_model, p_behaviour=p_behaviour, candidates=candidates
+        )
+
+    def _explore(self, row: Scored) -> tuple[Action, float]:
+        """Greedy, except with chance `explore` among the declared tools; and the chance of what was chosen."""
+        among = [action for action in row.actions if action.tool in self._config.explore_among]
+        rate = self._config.explore
+        if not rate or len(among) < 2 or row.chosen not in among:
+            return row.chosen, 1.0
+        explored = self._random.random() < rate
+        action = self._random.choice(among) if explored else row.chosen
+        uniform = rate / len(among)
+        return action, uniform + (1.0 - rate if action == row.chosen else 0.0)
+
+    def _decision(
+        self,
+        percept: Percept,
+        action: Action,
+        adapter: str,
+        started: float,
+        *,
+        by: str,
+        p_model: float | None = None,
+        p_behaviour: float = 1.0,
+        candidates: tuple[Candidate, ...] = (),
+        table_feedback: str | None = None,
+        note: str = "",
+    ) -> Decision:
+        seconds = time.perf_counter() - started
+        self._metrics.decided(by, seconds)
+        return Decision(
+            id=derived_id("dc", percept.id),
+            percept_id=percept.id,
+            scope=percept.scope,
+            actions=(action,),
+            by=by,  # type: ignore[arg-type]
+            adapter=adapter,
+            p_model=p_model,
+            p_behaviour=p_behaviour,
+            candidates=candidates,
+            table_feedback=table_feedback,
+            timings_ms={"decide": round(seconds * 1000, 3)},
+            note="rehearsal" if percept.synthetic else note,
+            at=self._clock(),
+        )
+
+
+def _log_p(row: Scored, action: Action) -> float:
+    if action == row.chosen:
+        return row.log_p
+    return row.log_probs[row.actions.index(action)]

@@ -1,0 +1,50 @@
+"""Candidate against champion on the same held-out items: the verdict that lets an adapter serve, or does not."""
+
+from __future__ import annotations
+
+import math
+
+from runtime.config import GateConfig
+from runtime.learning.jobs import Report, Scores
+from runtime.messages import Message
+
+
+class Verdict(Message, frozen=True, kw_only=True):
+    """`released` was shown on enough held-out items, `provisional` on few, `rejected` is not served."""
+
+    state: str
+    reason: str
+
+
+def judge(report: Report, config: GateConfig) -> Verdict:
+    """The verdict on a finished job. Both sides were scored by the trainer on the same items (`report.holdout` of them).
+
+    With too few held-out items for a comparison, the candidate must give the answers it was taught, and no fewer of
+    them than the champion does; such a release is provisional.
+    """
+    candidate, champion = report.candidate, report.champion
+    if not _finite(candidate):
+        return Verdict(state="rejected", reason="the candidate's scores are not finite")
+    if report.holdout < config.min_holdout:
+        return _few(report, config)
+    shown = (
+        f"held-out accuracy {candidate.accuracy:.1%} against {champion.accuracy:.1%} "
+        f"on {report.holdout} items ({report.wins} won, {report.losses} lost)"
+    )
+    if candidate.accuracy < champion.accuracy - config.margin:
+        return Verdict(state="rejected", reason=f"worse: {shown}")
+    if candidate.accuracy == champion.accuracy and candidate.log_loss > champion.log_loss:
+        return Verdict(state="rejected", reason=f"no better: {shown}, log-loss {candidate.log_loss:.3f} against {champion.log_loss:.3f}")
+    return Verdict(state="released", reason=shown)
+
+
+def _few(report: Report, config: GateConfig) -> Verdict:
+    recall, before = report.candidate.recall, report.champion.recall
+    shown = f"only {report.holdout} held-out items; it gives {recall:.1%} of the answers it was taught, before {before:.1%}"
+    if recall < config.min_recall or recall < before:
+        return Verdict(state="rejected", reason=shown)
+    return Verdict(state="provisional", reason=shown)
+
+
+def _finite(scores: Scores) -> bool:
+    return all(math.isfinite(x) for x in (scores.accuracy, scores.macro_f1, scores.log_loss, scores.recall))

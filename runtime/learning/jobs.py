@@ -1,0 +1,119 @@
+"""The job directory: everything the trainer gets and gives, as files, so that it needs neither database nor daemon.
+
+    job.json       what to do               progress.json  how far it is (rewritten)
+    train.jsonl    examples to train on     report.json    what came out (written last)
+    held.jsonl     examples to be judged by adapter/       the LoRA adapter (PEFT, safetensors)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from runtime.catalogue import Catalogue
+from runtime.errors import Corrupt
+from runtime.messages import Example, Message
+
+JOB, TRAIN, HELD, PROGRESS, REPORT, ADAPTER = (
+    "job.json", "train.jsonl", "held.jsonl", "progress.json", "report.json", "adapter",
+)  # fmt: skip
+
+
+class Base(Message, frozen=True, kw_only=True):
+    """The base model as the policy worker resolved it, so that both train and serve the same one."""
+
+    directory: str
+    revision: str  # hash that names the weights
+    dtype: str
+
+
+class Job(Message, frozen=True, kw_only=True):
+    base: Base
+    instruction: str
+    catalogues: dict[str, Catalogue]  # scope -> catalogue
+    champion: str = ""  # directory of the serving adapter; "" = the base model
+    settings: dict[str, Any] = {}  # [learner] of config.toml
+    reply_tokens: int = 64
+    catalogue_tokens: int = 0
+
+
+class Scores(Message, frozen=True, kw_only=True):
+    """Of one adapter on the held-out items; `recall` is the share of (a sample of) the training answers it gives."""
+
+    accuracy: float = 0.0
+    macro_f1: float = 0.0
+    log_loss: float = 0.0
+    recall: float = 0.0
+
+
+class Progress(Message, frozen=True, kw_only=True):
+    epoch: float
+    progress: float  # in [0, 1]
+    loss: float
+
+
+class Report(Message, frozen=True, kw_only=True):
+    examples: int  # trained on
+    holdout: int  # items both sides were scored on
+    seconds: float
+    examples_per_second: float  # example passes of training a second, model load and scoring not counted
+    epochs: float
+    early_stopped: bool
+    candidate: Scores
+    champion: Scores
+    wins: int  # held-out items only the candidate has right
+    losses: int
+    fingerprint: tuple[float, ...]
+    parameters: dict[str, Any] = {}
+
+
+def write(directory: Path, job: Job, train: Sequence[Example], held: Sequence[Example]) -> None:
+    """Make the directory; job.json is written last, so a half-written job is not a job."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, examples in ((TRAIN, train), (HELD, held)):
+        (directory / name).write_bytes(b"".join(msgspec.json.encode(e) + b"\n" for e in examples))
+    write_atomically(directory / JOB, job)
+
+
+def read(directory: Path) -> tuple[Job, list[Example], list[Example]]:
+    """Raises Corrupt naming the file that cannot be read."""
+    return (
+        _decode(directory / JOB, Job),
+        _lines(directory / TRAIN),
+        _lines(directory / HELD),
+    )
+
+
+def read_progress(directory: Path) -> Progress | None:
+    path = directory / PROGRESS
+    return _decode(path, Progress) if path.exists() else None
+
+
+def read_report(directory: Path) -> Report | None:
+    path = directory / REPORT
+    return _decode(path, Report) if path.exists() else None
+
+
+def write_atomically(path: Path, message: Message) -> None:
+    """Readers see the old file or the new one, never half of one."""
+    beside = path.with_suffix(".new")
+    beside.write_bytes(msgspec.json.format(msgspec.json.encode(message), indent=1))
+    os.replace(beside, path)
+
+
+def _lines(path: Path) -> list[Example]:
+    try:
+        return [msgspec.json.decode(line, type=Example) for line in path.read_bytes().splitlines() if line]
+    except (OSError, msgspec.MsgspecError) as error:
+        raise Corrupt(f"{path} cannot be read: {error}") from None
+
+
+def _decode(path: Path, kind: type[Any]) -> Any:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise Corrupt(f"{path} cannot be read: {error}") from None

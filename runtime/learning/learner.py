@@ -1,0 +1,263 @@
+"""JOURNAL -> examples -> trainer process -> gate -> registry -> Release: decides when to learn, and swaps.
+
+The trainer is a process of low priority that never opens the database. Whatever happens to it (crash, NaN, out of
+memory, kill) leaves the serving adapter as it is and ends the cycle with a reason a person can read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import structlog
+from msgspec.structs import replace
+
+from runtime.bus import Bus, Subscription
+from runtime.config import Config
+from runtime.errors import CorrigibleError, NotFound
+from runtime.journal import Journal
+from runtime.learning import curation, gate, jobs, registry, trainer
+from runtime.messages import Cycle, Feedback, Release, new_id
+from runtime.metrics import Metrics
+from runtime.situations import Catalogues
+
+log = structlog.get_logger("learner")
+POLL = 0.5  # seconds between looks at the clock and at the trainer's progress
+
+
+class Loader(Protocol):
+    """The part of the policy that a release needs."""
+
+    async def load(self, adapter: str, directory: Path) -> list[float]: ...
+    async def unload(self, adapter: str) -> None: ...
+
+
+class Pointer(Protocol):
+    adapter: str
+
+
+class Activity(Protocol):
+    """When the last decision was made, for `[learner] idle`."""
+
+    @property
+    def last_at(self) -> float: ...
+
+
+class Learner:
+    """The stage. `ask` starts a cycle now; `run` starts them when they are due."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        bus: Bus,
+        policy: Loader,
+        catalogues: Catalogues,
+        store: registry.Registry,
+        serving: Pointer,
+        config: Config,
+        metrics: Metrics,
+        model: Callable[[], jobs.Base],
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._journal = journal
+        self._bus = bus
+        self._policy = policy
+        self._catalogues = catalogues
+        self._store = store
+        self._serving = serving
+        self._config = config
+        self._metrics = metrics
+        self._model = model
+        self._clock = clock
+        self._asked = asyncio.Event()
+        self._new = 0  # feedbacks since the last cycle began
+        self._last = clock()
+        self.current: Cycle | None = None
+        self.process: trainer.Trainer | None = None
+        self._loaded: list[str] = []  # adapters the worker holds, newest last
+
+    def ask(self) -> None:
+        """Start a cycle as soon as none is running."""
+        self._asked.set()
+
+    async def run(self, feedbacks: Subscription[Feedback], activity: Activity) -> None:
+        await self._close_interrupted()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._count(feedbacks), name="count feedback")
+            while True:
+                await self._until_due(activity)
+                await self.cycle()
+
+    async def _count(self, feedbacks: Subscription[Feedback]) -> None:
+        async for _ in feedbacks:
+            self._new += 1
+
+    async def _until_due(self, activity: Activity) -> None:
+        while not self._due(activity):
+            try:
+                async with asyncio.timeout(POLL):
+                    await self._asked.wait()
+            except TimeoutError:
+                continue
+        self._asked.clear()
+
+    def _due(self, activity: Activity) -> bool:
+        settings, now = self._config.learner, self._clock()
+        if self._asked.is_set():
+            return True
+        if not settings.enabled or not self._new:
+            return False
+        if settings.after and self._new >= settings.after:
+            return True
+        if settings.every and now - self._last >= settings.every:
+            return True
+        return bool(settings.idle) and now - activity.last_at >= settings.idle
+
+    async def _close_interrupted(self) -> None:
+        """A cycle that was running when the daemon died is over; its feedback counts as new."""
+        cycles = await self._journal.cycles(50)
+        for cycle in cycles:
+            if cycle.state == "running":
+                await self._finish(cycle, "failed", "interrupted by a restart of the daemon")
+        done = next((c for c in cycles if c.state in ("released", "provisional", "rejected")), None)
+        self._new = await self._journal.feedback_since(done.started_at if done else 0.0)
+
+    async def cycle(self) -> Cycle:
+        """One whole cycle; returns how it ended, never raises for what the trainer does."""
+        self._new, self._last = 0, self._clock()
+        cycle = Cycle(id=new_id("cy"), state="running", started_at=self._clock())
+        try:
+            return await self._learn(cycle)
+        except (CorrigibleError, OSError) as error:
+            return await self._finish(self.current or cycle, "failed", str(error))
+        finally:
+            self.current = None
+
+    async def _learn(self, cycle: Cycle) -> Cycle:
+        settings = self._config.learner
+        examples = curation.newest_per_situation(await self._journal.examples(settings.window))
+        if not examples:
+            return await self._finish(cycle, "failed", "there is no feedback to learn from yet")
+        train, held = curation.split(curation.recent(examples, settings.half_life), settings, self._render)
+        directory = self._config.agent.data / "jobs" / cycle.id
+        job = jobs.Job(
+            base=await asyncio.to_thread(self._model),
+            instruction=self._config.agent.instruction,
+            catalogues=self._catalogues.all(),
+            champion=self._directory(self._serving.adapter),
+            settings=settings.model_dump(mode="json"),
+            reply_tokens=self._config.policy.reply_tokens,
+        )
+        await asyncio.to_thread(jobs.write, directory, job, train, held)
+        cycle = await self._progress(cycle, examples=len(examples))
+        log.info("cycle", id=cycle.id, examples=len(examples), held_out=len(held))
+        self.process = trainer.Trainer(directory, nice=settings.nice, threads=settings.threads)
+        try:
+            report = await self._watch(cycle, self.process, settings.timeout)
+        finally:
+            await self.process.stop()
+            self.process = None
+        return await self._judge(cycle, directory, report, examples_at=max(e.at for e in examples), lineage=[e.id for e in train])
+
+    async def _watch(self, cycle: Cycle, process: trainer.Trainer, timeout: float) -> jobs.Report:
+        """Start the trainer and pass its progress on until it ends. Raises Unavailable with the reason if it fails."""
+        await process.start()
+        deadline = time.monotonic() + timeout
+        while await process.running(POLL):
+            seen = await asyncio.to_thread(jobs.read_progress, process.directory)
+            if seen is not None and seen.progress != (self.current or cycle).progress:
+                cycle = await self._progress(self.current or cycle, epoch=seen.epoch, progress=seen.progress)
+            if time.monotonic() > deadline:
+                raise trainer.gave_up(timeout)
+        return await process.report()
+
+    async def _judge(self, cycle: Cycle, directory: Path, report: jobs.Report, *, examples_at: float, lineage: list[str]) -> Cycle:
+        verdict = gate.judge(report, self._config.gate)
+        adapter = await asyncio.to_thread(self._store.publish, directory, parent=self._serving.adapter, lineage=lineage, verdict=verdict.reason)
+        facts = {**msgspec.to_builtins(report), "adapter": adapter}
+        cycle = replace(self.current or cycle, adapter=adapter, report=facts)
+        if verdict.state == "rejected":
+            return await self._finish(cycle, "rejected", verdict.reason)
+        ended = replace(cycle, state=verdict.state, reason=verdict.reason, ended_at=self._clock(), progress=1.0)
+        try:
+            await self.release(adapter, why="gate", provisional=verdict.state == "provisional", cycle=ended)
+        except CorrigibleError as error:
+            return await self._finish(cycle, "rejected", str(error))
+        live = replace(ended, ended_at=self._clock(), report={**facts, "feedback_to_live_seconds": self._clock() - examples_at})
+        return await self._finish(live, verdict.state, verdict.reason)
+
+    async def release(self, adapter: str, *, why: str, provisional: bool = False, by: str = "corrigible", cycle: Cycle | None = None) -> Release:
+        """Load, prove, commit, flip. Raises Corrupt if what would serve is not what was trained."""
+        if adapter != "base":
+            await self._prove(adapter)
+        release = Release(
+            id=new_id("re"), adapter=adapter, previous=self._serving.adapter,
+            why=why, provisional=provisional, by=by, at=self._clock(),
+        )  # fmt: skip
+        await self._journal.put(release, *([cycle] if cycle is not None else []))
+        previous, self._serving.adapter = self._serving.adapter, adapter
+        self._metrics.releases.labels(why).inc()
+        log.info("released", adapter=adapter, previous=previous, why=why, provisional=provisional)
+        await self._bus.publish(release)
+        await self._forget_old(adapter, previous)
+        return release
+
+    async def _prove(self, adapter: str) -> None:
+        manifest = await asyncio.to_thread(self._store.verify, adapter)
+        served = await self._policy.load(adapter, self._store.directory(adapter))
+        registry.same_fingerprint(adapter, manifest.fingerprint, served)
+        if adapter not in self._loaded:
+            self._loaded.append(adapter)
+
+    async def _forget_old(self, *needed: str) -> None:
+        """The worker keeps what serves and what served before it (an instant rollback); the disk keeps `[gate] keep`."""
+        for adapter in [a for a in self._loaded if a not in needed]:
+            self._loaded.remove(adapter)
+            await self._policy.unload(adapter)
+        await asyncio.to_thread(self._store.prune, self._config.gate.keep, protected=set(needed))
+
+    async def restore(self) -> None:
+        """At start: serve the newest release that still verifies, else the base model; say so if it is not the newest."""
+        for release in await self._journal.releases():
+            if release.adapter == "base":
+                break
+            try:
+                await self._prove(release.adapter)
+            except CorrigibleError as error:
+                log.error("adapter is not usable", adapter=release.adapter, reason=str(error))
+                continue
+            self._serving.adapter = release.adapter
+            return
+        self._serving.adapter = "base"
+
+    async def rollback(self, by: str = "") -> Release:
+        """Back to what served before the newest release."""
+        newest = await self._journal.serving()
+        if newest is None:
+            raise NotFound("nothing was ever released: the base model serves")
+        return await self.release(newest.previous, why="rollback", by=by)
+
+    def _render(self, scope: str, action: object) -> str:
+        return self._catalogues.of(scope).render(action)  # type: ignore[arg-type]
+
+    def _directory(self, adapter: str) -> str:
+        return "" if adapter == "base" else str(self._store.directory(adapter))
+
+    async def _progress(self, cycle: Cycle, **changes: object) -> Cycle:
+        self.current = replace(cycle, **changes)
+        await self._journal.put(self.current)
+        await self._bus.publish(self.current)
+        return self.current
+
+    async def _finish(self, cycle: Cycle, state: str, reason: str) -> Cycle:
+        done = replace(cycle, state=state, reason=reason, ended_at=cycle.ended_at or self._clock(), progress=1.0)
+        await self._journal.put(done)
+        self._metrics.cycles.labels(state).inc()
+        log.info("cycle ended", id=done.id, state=state, reason=reason)
+        await self._bus.publish(done)
+        return done

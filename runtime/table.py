@@ -1,0 +1,31 @@
+"""The fastest time scale of learning: an exact repeat of a corrected situation gets the corrected action at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from runtime.messages import Action, Decision, Example, Feedback, Percept
+
+
+class CorrectionTable:
+    """(scope, canonical text) -> the newest action a person gave. Rebuilt from the journal at every start."""
+
+    def __init__(self, corrections: Iterable[Example] = ()) -> None:
+        self._rows: dict[tuple[str, str], tuple[Action, str]] = {
+            (example.scope, example.text): (example.action, example.id) for example in corrections
+        }
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def lookup(self, percept: Percept) -> tuple[Action, str] | None:
+        """The action and the id of the feedback it came from."""
+        return self._rows.get((percept.scope, percept.text))
+
+    def learn(self, percept: Percept, decision: Decision, feedback: Feedback) -> None:
+        """Take a feedback in. A correction or an override writes; accepting something else than stands here erases."""
+        key = (percept.scope, percept.text)
+        if feedback.kind in ("correction", "override") and feedback.action is not None:
+            self._rows[key] = (feedback.action, feedback.id)
+        elif feedback.kind == "acceptance" and key in self._rows and self._rows[key][0] != decision.actions[0]:
+            del self._rows[key]
