@@ -1,0 +1,283 @@
+"""THE LOOP on one screen: builds the parts, starts them in order, and stops them in the reverse.
+
+     sensors ──▶ ingest ──▶ perception ──▶ decision ──▶ action ──▶ actuators
+                   │            │              ▲            │
+                   ▼            ▼              │            ▼
+                JOURNAL ◀───────┴──────────────┼────────────┘
+                   │                           │
+                   └──▶ learner ──▶ gate ──▶ release
+
+Start: lock, journal, broker, policy worker, plugins, stages, then what the last run left unfinished, console, sensors.
+Stop (SIGTERM, SIGINT): 1. sensors, so nothing new comes in; 2. drain decisions and commands in flight, at most GRACE;
+3. learner and its trainer; 4. console; 5. plugins; 6. policy worker; 7. broker, if it is ours; 8. journal; 9. lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import signal
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import tzinfo
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import structlog
+
+from runtime import plugins as loading
+from runtime import systemd
+from runtime.action import Acting
+from runtime.bus import Bus
+from runtime.catalogue import Tool
+from runtime.config import BrokerConfig, Config
+from runtime.console import server
+from runtime.control import MODES_KEY, Control
+from runtime.decision import Decider, Serving
+from runtime.errors import BadConfig, CorrigibleError
+from runtime.guard import Guard, Modes
+from runtime.ingest import Ingest
+from runtime.journal import Journal, lock
+from runtime.learning.learner import Learner
+from runtime.learning.registry import Registry
+from runtime.messages import Command, Decision, Feedback, Message, Observation, Outcome, Percept
+from runtime.metrics import Metrics
+from runtime.perception import Perception
+from runtime.policy.client import Policy
+from runtime.roles import Actuator, Context, Critic, Perceiver, Plugin, Rule, Sensor
+from runtime.situations import Catalogues
+from runtime.supervision import Child, supervise
+from runtime.table import CorrectionTable
+
+GRACE = 10.0  # seconds that decisions and commands in flight get at the end
+RESUME = 600.0  # seconds after which an undecided percept is too old to be decided
+WATCHDOG = 5.0  # seconds between signs of life to systemd
+BROKER = "plugins.broker"  # resolved by name: the runtime imports no plugin
+
+log = structlog.get_logger("app")
+
+
+class App:
+    """All parts of one daemon, wired. Use `opened`; tests and the backtest drive the parts directly."""
+
+    def __init__(self, config: Config, journal: Journal, policy: Policy, plugins: Sequence[Plugin], broker: Any, modes: dict[str, Any]) -> None:
+        self.config, self.journal, self.policy, self.plugins, self.broker = config, journal, policy, plugins, broker
+        self.zone = zone_of(config.agent.timezone)
+        self.metrics, self.bus, self.table = Metrics(), Bus(), CorrectionTable()
+        actuators = loading.of_role(plugins, Actuator)
+        self.catalogues = Catalogues([plugin.tools() for plugin in actuators])
+        self.serving = Serving("base")
+        self.store = Registry(config.agent.data / "adapters")
+        self.ingest = Ingest(journal, self.bus, self.table, self.catalogues.of, self.metrics, self._taught)
+        self.perception = Perception(
+            journal, self.bus, config.perception, loading.of_role(plugins, Perceiver),
+            zone=self.zone, actuators=self.catalogues.actuators, scopes=self.catalogues.scopes,
+        )  # fmt: skip
+        self.decider = Decider(journal, self.bus, policy, self.catalogues, self.table, self.serving, config.policy, self.metrics)
+        guard = Guard(config.guard, config.agent.data / "KILL", clock=time.time, monotonic=time.monotonic)
+        self.modes = Modes(dict(config.modes), _trusted(actuators), modes)
+        self.acting = Acting(
+            journal, self.bus, self.catalogues, actuators, loading.of_role(plugins, Rule), guard, self.modes, self.metrics,
+            zone=self.zone, expiry=config.guard.expiry, approval=config.guard.approval,
+        )  # fmt: skip
+        self.learner = Learner(journal, self.bus, policy, self.catalogues, self.store, self.serving, config, self.metrics, policy.base)
+        self.children = {plugin.name: Child(plugin.name) for plugin in plugins}
+        self.control = Control(
+            config, journal, self.bus, self.catalogues, self.ingest, self.acting, self.modes, self.learner, self.store,
+            health=self.health, topics=self.topics,
+        )  # fmt: skip
+
+    def _taught(self, decision: Decision, feedback: Feedback) -> None:
+        if feedback.action is not None:
+            self.catalogues.know(decision.scope, feedback.action)
+
+    async def restore(self) -> None:
+        """What the journal knows: the corrections, the replies, the state of the world, the serving adapter."""
+        corrections = await self.journal.corrections()
+        self.table = self.decider.table = self.ingest.table = CorrectionTable(corrections)
+        for example in await self.journal.examples(self.config.learner.window):
+            self.catalogues.know(example.scope, example.action)
+        self.perception.restore(await self.journal.last_observations())
+        await self.learner.restore()
+
+    async def stages(self, group: asyncio.TaskGroup) -> None:
+        """Subscribe everybody first, then start the stages: nothing published from here on is missed."""
+        observations, percepts, decisions, feedbacks = (
+            self.bus.subscribe(kind) for kind in (Observation, Percept, Decision, Feedback)
+        )
+        group.create_task(self.perception.run(observations), name="perception")
+        group.create_task(self.decider.run(percepts), name="decision")
+        group.create_task(self.acting.run(decisions), name="action")
+        group.create_task(self.learner.run(feedbacks, self.decider), name="learner")
+        group.create_task(self.perception.run_timer(self.config.perception.timer), name="timer")
+        for critic in loading.of_role(self.plugins, Critic):
+            group.create_task(self._criticise(critic), name=f"critic {critic.name}")
+        await self._resume()
+
+    async def _resume(self) -> None:
+        """Put back on the bus what the last run left unfinished."""
+        newer = time.time() - RESUME
+        waiting = await self.journal.unperceived()
+        percepts = await self.journal.undecided(newer)
+        decisions = await self.journal.unacted(newer)
+        if waiting or percepts or decisions:
+            log.info("resuming", observations=len(waiting), percepts=len(percepts), decisions=len(decisions))
+        for message in (*decisions, *percepts, *waiting):
+            await self.bus.publish(message)
+
+    async def _criticise(self, critic: Critic) -> None:
+        with self.bus.subscribe(Observation, Percept, Decision, Command, Outcome) as messages:  # type: ignore[type-var]
+            async for message in messages:
+                await self._ask(critic, message)
+
+    async def _ask(self, critic: Critic, message: Message) -> None:
+        try:
+            noticed = list(critic.criticise(message))  # type: ignore[arg-type]
+        except Exception as error:  # the plugin border
+            log.error("critic failed", plugin=critic.name, error=f"{type(error).__name__}: {error}")
+            return
+        for feedback in noticed:
+            with suppress(CorrigibleError):  # it is in quarantine with its reason
+                await self.ingest.emit(feedback)
+
+    async def operate(self, plugin: Plugin) -> None:
+        """A plugin's life under supervision: start, sense if it is a sensor, stop."""
+        try:
+            await plugin.start()
+            if isinstance(plugin, Sensor):
+                await plugin.sense(self.ingest.emit)
+            else:
+                await asyncio.Event().wait()
+        finally:
+            await plugin.stop()
+
+    async def drain(self) -> None:
+        """Wait for what is under way; what does not make it is found again at the next start."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GRACE):
+                while self.bus.backlog or self.decider.backlog or self.acting.backlog:
+                    await asyncio.sleep(0.02)
+
+    def health(self) -> dict[str, Any]:
+        ready = {"journal": self.journal.healthy, "policy": self.policy.ready, "broker": self.broker is None or self.broker.healthy}
+        broken = [f"{child.name}: {child.error}" for child in self.children.values() if child.state in ("restarting", "quarantined")]
+        return {
+            "ready": ready,
+            "degraded": [f"{name} is not ready" for name, ok in ready.items() if not ok] + broken,
+            "plugins": [
+                {"name": p.name, "use": f"{type(p).__module__}:{type(p).__name__}", "roles": loading.roles_of(p),
+                 "state": self.children[p.name].state, "restarts": self.children[p.name].restarts}
+                for p in self.plugins
+            ],
+        }  # fmt: skip
+
+    def topics(self) -> dict[str, Any]:
+        return importlib.import_module("plugins.asyncapi").document(self.config)  # type: ignore[no-any-return]
+
+
+@asynccontextmanager
+async def opened(config: Config) -> AsyncIterator[App]:
+    """Lock, journal, broker, plugins and policy worker, wired and restored; closed in the reverse order."""
+    config.agent.data.mkdir(parents=True, exist_ok=True)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(lock.hold(config.agent.data))
+        journal = await stack.enter_async_context(Journal.open(config.agent.data / "journal.db"))
+        broker = await _broker(config, stack)
+        context = Context(
+            agent=config.agent.name, data=config.agent.data, zone=zone_of(config.agent.timezone),
+            broker=broker.config if broker else config.broker.model_copy(update={"mode": "none"}),
+        )  # fmt: skip
+        plugins = loading.load(config.plugin, context)
+        policy = await stack.enter_async_context(Policy(config.policy, config.agent.data, config.agent.instruction))
+        app = App(config, journal, policy, plugins, broker, await journal.metadata(MODES_KEY) or {})
+        yield app
+
+
+async def run(config: Config) -> None:
+    """Run the daemon until SIGTERM or SIGINT."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stopping.set)
+    async with opened(config) as app:
+        await serve(app, stopping)
+    log.info("stopped")
+
+
+async def serve(app: App, stopping: asyncio.Event) -> None:
+    """Run all coroutines of an opened app until `stopping`; the order of the end is the one written at the top."""
+    async with asyncio.TaskGroup() as console:
+        page = console.create_task(server.serve(app.control, app.config.http, app.config.agent.data, app.metrics), name="console")
+        await app.policy.wait_ready()
+        await app.restore()
+        async with asyncio.TaskGroup() as core:
+            await app.stages(core)
+            async with asyncio.TaskGroup() as edge:
+                for plugin in app.plugins:
+                    child = app.children[plugin.name]
+                    edge.create_task(supervise(child, lambda p=plugin: app.operate(p)), name=f"plugin {plugin.name}")  # type: ignore[misc]
+                edge.create_task(_watchdog(app), name="watchdog")
+                systemd.notify("READY=1")
+                log.info("ready", agent=app.config.agent.name, adapter=app.serving.adapter, scopes=len(app.catalogues.scopes))
+                await stopping.wait()
+                systemd.notify("STOPPING=1")
+                log.info("stopping")
+                _cancel(edge)
+            await app.drain()
+            _cancel(core)
+        page.cancel()
+
+
+def _cancel(group: asyncio.TaskGroup) -> None:
+    for task in tuple(group._tasks):
+        task.cancel()
+
+
+async def _watchdog(app: App) -> None:
+    """A sign of life while the loop turns and the journal commits."""
+    while True:
+        if app.journal.healthy:
+            systemd.notify("WATCHDOG=1")
+        await asyncio.sleep(WATCHDOG)
+
+
+async def _broker(config: Config, stack: AsyncExitStack) -> Any:
+    """The broker's handle, kept alive in the background; None if the configuration wants none."""
+    if config.broker.mode == "none":
+        return None
+    broker = await importlib.import_module(BROKER).start(config.broker, config.agent.data)
+    stack.push_async_callback(broker.stop)
+    keeper = asyncio.create_task(broker.run(), name="broker")
+    stack.callback(keeper.cancel)
+    return broker
+
+
+def _trusted(actuators: Sequence[Actuator]) -> frozenset[str]:
+    return frozenset(
+        tool.actuator for plugin in actuators if plugin.trusted for tools in plugin.tools().values() for tool in tools
+    )
+
+
+def zone_of(name: str) -> tzinfo:
+    """The time zone of `[agent] timezone`, the machine's if it is empty."""
+    if not name:
+        zone = time.strftime("%z")
+        local = Path("/etc/localtime")
+        with suppress(OSError, ZoneInfoNotFoundError, ValueError):
+            return ZoneInfo(str(local.resolve()).split("zoneinfo/", 1)[1])
+        return _fixed(zone)
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise BadConfig(f"[agent] timezone: there is no zone {name!r}; write one such as Europe/Vienna") from None
+
+
+def _fixed(offset: str) -> tzinfo:
+    from datetime import datetime
+
+    return datetime.strptime(offset or "+0000", "%z").tzinfo or ZoneInfo("UTC")
+
+
+__all__ = ["App", "BrokerConfig", "Tool", "opened", "run", "serve", "zone_of"]
