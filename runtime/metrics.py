@@ -1,0 +1,46 @@
+"""Figures for Prometheus: every stage counts here what it did, and the console serves the numbers at `/metrics`."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from runtime import __version__
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+# Seconds; from an answer of the table to a reply that is written freely.
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Metrics:
+    """The counters of one daemon; each has its own registry, so two daemons in one test do not mix."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.observations = self._counter("observations", "observations taken in")
+        self.duplicates = self._counter("duplicates", "observations that were known already")
+        self.quarantined = self._counter("quarantined", "inputs that could not be used")
+        self.feedback = self._counter("feedback", "feedback taken in", "kind")
+        self.outcomes = self._counter("outcomes", "what became of decisions", "status")
+        self.releases = self._counter("releases", "adapters that began to serve", "why")
+        self.cycles = self._counter("cycles", "learning cycles by their state", "state")
+        self.fallbacks = self._counter("fallbacks", "decisions that fell back to `nothing`")
+        self._decisions = self._counter("decisions", "decisions by who made them", "by")
+        self._seconds = Histogram(
+            "corrigible_decision_seconds", "seconds a decision took", ["by"], buckets=BUCKETS, registry=self._registry
+        )
+        info = Gauge("corrigible_info", "the running version", ["version"], registry=self._registry)
+        info.labels(__version__).set(1)
+        ProcessCollector(registry=self._registry)
+
+    def decided(self, by: str, seconds: float) -> None:
+        """Count one decision and how long it took."""
+        self._decisions.labels(by).inc()
+        self._seconds.labels(by).observe(seconds)
+
+    def text(self) -> bytes:
+        """Everything in the Prometheus text format."""
+        return generate_latest(self._registry)
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(f"corrigible_{name}", help_text, labels, registry=self._registry)
