@@ -1,1 +1,1 @@
-"""policy"""
+"""Percept text + catalogue -> action: prompt, trie, grammar, model, and the worker process they live in."""

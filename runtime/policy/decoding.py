@@ -1,0 +1,107 @@
+"""Writes an action token by token: under a grammar, forced tokens without a model step, or freely for a reply. Greedy.
+
+All rows of a batch take their steps together. A step appends to each row what is known to follow (one chosen token and
+the tokens it forces); shorter chunks are padded on the right, and the padding is masked for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import llguidance.numpy as lln
+import numpy as np
+import torch
+from llguidance import LLMatcher, LLTokenizer
+from torch import Tensor
+
+from runtime.policy.backbone import Backbone
+
+MAX_STEPS = 160  # model steps of one action
+
+
+class Writer:
+    """One row under construction."""
+
+    def __init__(self, end: int) -> None:
+        self.end = end
+        self.ids: list[int] = []
+        self.log_p = 0.0
+        self.done = False
+
+    def forced(self) -> list[int]:
+        """Tokens that must follow now."""
+        return []
+
+    def allow(self, logits: Tensor) -> Tensor:
+        """The logits [V] with what may not follow at -inf."""
+        return logits
+
+    def take(self, token: int) -> None:
+        self.ids.append(token)
+        self.done = token == self.end
+
+
+class GrammarWriter(Writer):
+    """Follows a grammar; done when it accepts and nothing more may follow, or the end token was chosen."""
+
+    def __init__(self, llt: LLTokenizer, grammar: str, end: int, vocabulary: int) -> None:
+        super().__init__(end)
+        self._matcher = LLMatcher(llt, LLMatcher.grammar_from_lark(grammar))
+        self._mask = lln.allocate_token_bitmask(1, vocabulary)
+        self._vocabulary = vocabulary
+        if self._matcher.is_error():
+            raise ValueError(self._matcher.get_error())
+
+    def forced(self) -> list[int]:
+        tokens = [t for t in self._matcher.compute_ff_tokens() if t != self.end]
+        for token in tokens:
+            self._matcher.consume_token(token)
+        self.ids.extend(tokens)
+        self.done = self.done or self._matcher.is_stopped()
+        return tokens
+
+    def allow(self, logits: Tensor) -> Tensor:
+        lln.fill_next_token_bitmask(self._matcher, self._mask, 0)
+        bits = np.unpackbits(self._mask.view(np.uint8), bitorder="little")[: self._vocabulary]
+        return logits.masked_fill(torch.from_numpy(bits == 0), float("-inf"))
+
+    def take(self, token: int) -> None:
+        if token == self.end:
+            self.done = True
+            return
+        self._matcher.consume_token(token)
+        super().take(token)
+        self.done = self._matcher.is_stopped()
+
+
+@torch.no_grad()
+def write(backbone: Backbone, prefix: object, rows: Sequence[Sequence[int]], writers: Sequence[Writer], limit: int) -> None:
+    """Let every writer write after its prompt rest; at most `limit` model steps, after which a row is left as it is."""
+    cache = backbone.repeat(prefix, len(rows))  # type: ignore[arg-type]
+    past = int(prefix.get_seq_length())  # type: ignore[attr-defined]
+    mask = [[1] * past for _ in rows]
+    chunks = [[*row, *writer.forced()] for row, writer in zip(rows, writers, strict=True)]
+    for _ in range(limit):
+        width = max(map(len, chunks))
+        for seen, chunk in zip(mask, chunks, strict=True):
+            seen.extend([1] * len(chunk) + [0] * (width - len(chunk)))
+        padded = [chunk or [0] for chunk in chunks]
+        hidden = backbone.hidden(padded, cache, mask)
+        active = [i for i, writer in enumerate(writers) if not writer.done]
+        if not active:
+            return
+        last = hidden[active, [len(chunks[i]) - 1 for i in active]]
+        logits = backbone.logits(last).cpu()
+        chunks = [[] for _ in rows]
+        for i, row in zip(active, logits, strict=True):
+            chunks[i] = _step(writers[i], row)
+        if all(writer.done for writer in writers):
+            return
+
+
+def _step(writer: Writer, logits: Tensor) -> list[int]:
+    logs = writer.allow(logits).log_softmax(-1)
+    token = int(logs.argmax())
+    writer.log_p += float(logs[token])
+    writer.take(token)
+    return [] if writer.done else [token, *writer.forced()]
