@@ -77,8 +77,8 @@ class GrammarWriter(Writer):
 @torch.no_grad()
 def write(backbone: Backbone, prefix: object, rows: Sequence[Sequence[int]], writers: Sequence[Writer], limit: int) -> None:
     """Let every writer write after its prompt rest; at most `limit` model steps, after which a row is left as it is."""
-    cache = backbone.repeat(prefix, len(rows))  # type: ignore[arg-type]
-    past = int(prefix.get_seq_length())  # type: ignore[attr-defined]
+    cache = backbone.repeat(prefix, len(rows))
+    past = int(prefix.get_seq_length())
     mask = [[1] * past for _ in rows]
     chunks = [[*row, *writer.forced()] for row, writer in zip(rows, writers, strict=True)]
     for _ in range(limit):

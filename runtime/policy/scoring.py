@@ -12,25 +12,15 @@ import torch
 
 from runtime.catalogue import REPLY, Catalogue
 from runtime.errors import BadAction
-from runtime.messages import Action, Message
+from runtime.messages import Action
 from runtime.policy import decoding, grammar, trie
 from runtime.policy.backbone import Backbone
+from runtime.policy.protocol import Row
 from runtime.policy.prompt import Prompt, listed, replies_only
 
 TRIES = 32  # catalogues kept
 PREFIXES = 8  # prompt KVs kept (one for each adapter and listing)
 NARROW = 1e-3  # least p of a first token that a bulk scoring looks below
-
-
-class Row(Message, frozen=True, kw_only=True):
-    """The policy's answer for one text. `log_probs` belong to `actions`; `free` = written, not picked."""
-
-    actions: list[Action]
-    log_probs: list[float]
-    chosen: Action
-    log_p: float
-    free: bool = False
-    log_p_gold: float | None = None
 
 
 class Scorer:

@@ -102,7 +102,7 @@ def score(backbone: Backbone, trie: Trie, prefix: object, rows: Sequence[Sequenc
     first token less likely than it are not asked apart: they share that token's probability evenly.
     """
     width, past = max(map(len, rows)), _length(prefix)
-    cache = backbone.repeat(prefix, len(rows))  # type: ignore[arg-type]
+    cache = backbone.repeat(prefix, len(rows))
     mask = [[1] * (past + len(row)) + [0] * (width - len(row)) for row in rows]
     hidden = backbone.hidden(rows, cache, mask)
     last = hidden[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])]
@@ -119,7 +119,7 @@ def score(backbone: Backbone, trie: Trie, prefix: object, rows: Sequence[Sequenc
 
 
 def _length(cache: object) -> int:
-    return int(cache.get_seq_length())  # type: ignore[attr-defined]
+    return int(cache.get_seq_length())
 
 
 def _wanted(trie: Trie, root: Tensor | None, floor: float) -> list[int]:
@@ -152,7 +152,7 @@ def _ask_tree(
         for s in range(len(nodes), width):
             attention[i, 0, s, past + s] = 0.0
     move = backbone.device
-    hidden = backbone.decode(ids.to(move), attention.to(move), positions.to(move), cache)  # type: ignore[arg-type]
+    hidden = backbone.decode(ids.to(move), attention.to(move), positions.to(move), cache)
     where = [(i, s, n) for i, nodes in enumerate(wanted) for s, n in enumerate(nodes) if len(trie.nodes[n].children) > 1]
     if not where:
         return

@@ -1,0 +1,45 @@
+"""Adapter + examples -> scores, and which of them it gets right; the trainer judges candidate and champion with it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from runtime.learning import scores
+from runtime.learning.jobs import Job, Scores
+from runtime.messages import Example
+from runtime.policy.client import BULK_BATCH, BULK_FLOOR
+from runtime.policy.scoring import Scorer
+
+
+class Judged:
+    """What one adapter said to a list of examples, in their order."""
+
+    def __init__(self, gold: list[str], said: list[str], log_p: list[float | None]) -> None:
+        self.right = [g == s for g, s in zip(gold, said, strict=True)]
+        self.accuracy = scores.accuracy(gold, said)
+        self.macro_f1 = scores.macro_f1(gold, said)
+        self.log_loss = scores.log_loss(log_p) or 0.0
+
+    def scores(self, recall: float) -> Scores:
+        return Scores(accuracy=self.accuracy, macro_f1=self.macro_f1, log_loss=self.log_loss, recall=recall)
+
+
+def judge(scorer: Scorer, job: Job, adapter: str, examples: Sequence[Example]) -> Judged:
+    """Decide on every example with the weights alone."""
+    by_scope: defaultdict[str, list[int]] = defaultdict(list)
+    for i, example in enumerate(examples):
+        by_scope[example.scope].append(i)
+    gold, said = [""] * len(examples), [""] * len(examples)
+    log_p: list[float | None] = [None] * len(examples)
+    for scope, places in by_scope.items():
+        catalogue = job.catalogues[scope]
+        places.sort(key=lambda i: len(examples[i].text))
+        for start in range(0, len(places), BULK_BATCH):
+            part = places[start : start + BULK_BATCH]
+            wanted = [examples[i].action for i in part]
+            rows = scorer.score([examples[i].text for i in part], catalogue, adapter, BULK_FLOOR, wanted)
+            for i, row in zip(part, rows, strict=True):
+                gold[i], said[i] = catalogue.render(examples[i].action), catalogue.render(row.chosen)
+                log_p[i] = row.log_p_gold
+    return Judged(gold, said, log_p)

@@ -1,0 +1,96 @@
+"""Example -> what the loss looks at. Finite answers: cross-entropy over the candidates that compete at each branching
+token; written answers: cross-entropy over the whole vocabulary at every token of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from runtime.errors import BadAction
+from runtime.learning.jobs import Job
+from runtime.messages import Example
+from runtime.policy.backbone import Backbone
+from runtime.policy.scoring import Scorer
+
+
+@dataclass(frozen=True)
+class Item:
+    """One example as token ids. `steps` = (position in `ids` whose next token is judged, that token, its rivals)."""
+
+    ids: tuple[int, ...]
+    steps: tuple[tuple[int, int, tuple[int, ...]], ...]  # rivals () = the whole vocabulary
+    weight: float
+
+
+def prepare(scorer: Scorer, job: Job, examples: Sequence[Example]) -> list[Item]:
+    """Items of all examples that their catalogue still allows; the others are left out."""
+    items = []
+    for example in examples:
+        try:
+            items.append(_item(scorer, job, example))
+        except BadAction:
+            continue  # the tool is gone since
+    return items
+
+
+def _item(scorer: Scorer, job: Job, example: Example) -> Item:
+    catalogue = job.catalogues.get(example.scope)
+    if catalogue is None:
+        raise BadAction(f"there is no scope {example.scope!r} any more")
+    prompt = scorer.prompt(catalogue)
+    situation = prompt.encode(example.text)
+    answer = prompt.completion(catalogue, catalogue.check(example.action))
+    last = len(situation) - 1
+    if not catalogue.closed:
+        steps = [(last + i, token, ()) for i, token in enumerate(answer)]
+    else:
+        tree, actions = scorer.trie(catalogue)
+        number = actions.index(example.action)
+        steps = [
+            (last + depth, token, tuple(rivals))
+            for (depth, token), rivals in zip(tree.steps(number), tree.allowed(number), strict=True)
+        ]  # type: ignore[misc]
+    used = max((position for position, _, _ in steps), default=last) + 1
+    return Item(ids=tuple([*situation, *answer][:used]), steps=tuple(steps), weight=example.weight)
+
+
+def loss(backbone: Backbone, prefix: Sequence[int], batch: Sequence[Item]) -> Tensor:
+    """Weighted mean over items of the summed step losses, in nats.
+
+    The prefix runs once for the whole batch, *with* gradient: a detached KV inside trained layers gives a wrong one.
+    """
+    width = max(len(item.ids) for item in batch)
+    cache = backbone.repeat(backbone.prefix(prefix), len(batch))
+    mask = [[1] * (len(prefix) + len(item.ids)) + [0] * (width - len(item.ids)) for item in batch]
+    hidden = backbone.hidden([item.ids for item in batch], cache, mask)
+    where = [(row, *step) for row, item in enumerate(batch) for step in item.steps]
+    picked = hidden[[row for row, *_ in where], [position for _, position, *_ in where]]
+    total = torch.zeros((), device=backbone.device)
+    for open_ended in (False, True):
+        part = [i for i, (*_, rivals) in enumerate(where) if (not rivals) == open_ended]
+        if part:
+            judge = _whole if open_ended else _among
+            rows = [where[i] for i in part]
+            weights = torch.tensor([batch[row].weight for row, *_ in rows], device=backbone.device)
+            total = total + (judge(backbone, picked[part], rows) * weights).sum()
+    return total / sum(item.weight for item in batch)
+
+
+def _whole(backbone: Backbone, hidden: Tensor, rows: Sequence[tuple[int, int, int, tuple[int, ...]]]) -> Tensor:
+    gold = torch.tensor([token for _, _, token, _ in rows], device=hidden.device)
+    return torch.nn.functional.cross_entropy(backbone.logits(hidden), gold, reduction="none")
+
+
+def _among(backbone: Backbone, hidden: Tensor, rows: Sequence[tuple[int, int, int, tuple[int, ...]]]) -> Tensor:
+    """Only the logits of tokens that compete somewhere in the batch are computed."""
+    tokens = sorted({token for *_, rivals in rows for token in rivals})
+    column = {token: i for i, token in enumerate(tokens)}
+    mask = torch.full((len(rows), len(tokens)), float("-inf"), device=hidden.device)
+    for i, (*_, rivals) in enumerate(rows):
+        mask[i, [column[token] for token in rivals]] = 0.0
+    logits = backbone.logits(hidden, torch.tensor(tokens, device=hidden.device)) + mask
+    gold = torch.tensor([column[token] for _, _, token, _ in rows], device=hidden.device)
+    return torch.nn.functional.cross_entropy(logits, gold, reduction="none")

@@ -1,0 +1,115 @@
+"""What daemon and policy worker say to each other: msgpack frames with a 4-byte length on a local socket."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+import msgspec
+
+from runtime.catalogue import Catalogue
+from runtime.errors import Unavailable
+from runtime.learning.jobs import Base
+from runtime.messages import Action, Message
+
+FRAME_LIMIT = 64 << 20  # bytes
+LENGTH = struct.Struct(">I")
+
+
+class Row(Message, frozen=True, kw_only=True):
+    """The policy's answer for one text. `log_probs` belong to `actions`; `free` = written, not picked."""
+
+    actions: list[Action]
+    log_probs: list[float]
+    chosen: Action
+    log_p: float
+    free: bool = False
+    log_p_gold: float | None = None
+
+
+class Hello(Message, frozen=True, kw_only=True, tag=True):
+    """Ready: the worker's first frame."""
+
+    base: Base
+    pid: int
+
+
+class Score(Message, frozen=True, kw_only=True, tag=True):
+    texts: list[str]
+    catalogue: Catalogue
+    adapter: str
+    floor: float = 0.0
+    gold: list[Action] = []
+
+
+class Scored(Message, frozen=True, kw_only=True, tag=True):
+    rows: list[Row]
+    adapter: str  # which one really answered
+
+
+class Load(Message, frozen=True, kw_only=True, tag=True):
+    adapter: str
+    directory: str
+
+
+class Loaded(Message, frozen=True, kw_only=True, tag=True):
+    fingerprint: list[float]
+
+
+class Unload(Message, frozen=True, kw_only=True, tag=True):
+    adapter: str
+
+
+class Done(Message, frozen=True, kw_only=True, tag=True):
+    """Carried out; there is nothing to say."""
+
+
+class Failed(Message, frozen=True, kw_only=True, tag=True):
+    """The request could not be answered; the sentence is for people."""
+
+    error: str
+
+
+Request = Score | Load | Unload
+Answer = Hello | Scored | Loaded | Done | Failed
+
+_requests = msgspec.msgpack.Decoder(Request)
+_answers = msgspec.msgpack.Decoder(Answer)
+
+
+def frame(message: Message) -> bytes:
+    body = msgspec.msgpack.encode(message)
+    if len(body) > FRAME_LIMIT:
+        raise Unavailable(f"a message of {len(body)} bytes is too large for the policy worker; send fewer texts at once")
+    return LENGTH.pack(len(body)) + body
+
+
+def send(connection: socket.socket, message: Message) -> None:
+    connection.sendall(frame(message))
+
+
+def receive(connection: socket.socket) -> Request:
+    """The next request. Raises EOFError when the daemon is gone."""
+    (length,) = LENGTH.unpack(_exactly(connection, LENGTH.size))
+    request: Request = _requests.decode(_exactly(connection, length))
+    return request
+
+
+async def read_answer(reader: asyncio.StreamReader) -> Answer:
+    """The next answer. Raises IncompleteReadError when the worker is gone."""
+    (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+    if length > FRAME_LIMIT:
+        raise Unavailable("the policy worker sent a frame that is too large")
+    answer: Answer = _answers.decode(await reader.readexactly(length))
+    return answer
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < count:
+        part = connection.recv(min(count - len(parts), 1 << 20))
+        if not part:
+            raise EOFError("the daemon closed the connection")
+        parts += part
+    return bytes(parts)
