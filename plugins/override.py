@@ -252,6 +252,7 @@ def _state(observation: Observation, device: Device) -> tuple[Scalar, str]:
     origin = next((observation.properties[key] for key in ORIGIN_KEYS if key in observation.properties), "")
     if isinstance(value, Mapping):
         origin = origin or next((str(value[key]) for key in ORIGIN_KEYS if value.get(key)), "")
+    if isinstance(value, Mapping) or device.path:
         value = _at(value, device.path)
     return (value, origin) if isinstance(value, str | int | float) else (None, origin)
 
@@ -264,7 +265,7 @@ def _read(payload: bytes) -> Any:
         return payload.decode(errors="replace")
 
 
-def _at(value: Mapping[str, Any], path: str) -> Any:
+def _at(value: Any, path: str) -> Any:
     if not path:
         return next((value[key] for key in VALUE_KEYS if key in value), None)
     found: Any = value

@@ -125,3 +125,8 @@ def after(devices: Mapping[str, Value], action: Action) -> dict[str, Value]:
     if action == NOTHING:
         return dict(devices)
     return {**devices, action.tool: action.arguments["level"]}
+
+
+def spell(action: Action) -> str:
+    """The action's text, the same in every catalogue."""
+    return " ".join([action.tool, *map(str, action.arguments.values())])

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from plugins.house.habits import Era, needed
-from plugins.house.model import BY_ACTUATOR, Value, after, catalogue, feel, sample
+from plugins.house.model import BY_ACTUATOR, Value, after, feel, sample, spell
 from plugins.house.phrases import INTENTS, SMALL_TALK, Intent
 from plugins.house.plans import PLANS, Plan
 from runtime.messages import NOTHING, Action, Scalar
@@ -50,7 +50,7 @@ class Case:
 
     @property
     def right_text(self) -> str:
-        return catalogue(self.room).render(self.right)
+        return spell(self.right)
 
     def accepts(self, action: Action) -> bool:
         """Whether an action leaves the room as the resident wants it (setting what is set already changes nothing)."""
