@@ -1,0 +1,199 @@
+"""A running console in front of a control that answers from memory: the routes, the border and the streams are real."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import httpx
+import pytest
+
+from runtime.bus import Bus, Subscription
+from runtime.config import HttpConfig
+from runtime.console import border, server
+from runtime.errors import NotFound
+from runtime.messages import Action, Cycle, Decision, Feedback, Message, Outcome, Release
+from runtime.metrics import Metrics
+
+if TYPE_CHECKING:
+    from runtime.control import Control
+
+ROW = {
+    "id": "d-1",
+    "at": 1_700_000_000.0,
+    "scope": "living_room",
+    "text": "it is evening, the living room is dark <script>alert(1)</script>",
+    "action": "lamp off",
+    "by": "model",
+    "adapter": "base",
+    "p_model": 0.52,
+    "outcome": "applied",
+    "reason": "",
+    "feedback": [],
+    "choices": ["lamp off", "lamp dim", "lamp bright", "nothing"],
+}
+
+
+def decision(id: str = "d-1") -> Decision:
+    return Decision(
+        id=id,
+        percept_id="p-1",
+        scope="living_room",
+        actions=(Action(tool="lamp", arguments={"level": "off"}),),
+        by="model",
+        adapter="base",
+        p_model=0.52,
+        p_behaviour=1.0,
+        at=1_700_000_000.0,
+    )
+
+
+class Remembered:
+    """Answers like `Control`; every call is kept in `calls`."""
+
+    def __init__(self) -> None:
+        self.bus = Bus()
+        self.calls: list[tuple[Any, ...]] = []
+        self.ready = {"journal": True, "policy": True, "broker": True}
+        self.broken = False
+
+    async def status(self) -> dict[str, Any]:
+        if self.broken:
+            raise RuntimeError("a secret inside")
+        return {
+            "agent": "test",
+            "pid": 1,
+            "version": "0.1",
+            "uptime": 12.0,
+            "adapter": "3f9c0a1b2c3d",
+            "provisional": True,
+            "modes": await self.modes(),
+            "kill": False,
+            "counts": {"observation": 120, "decision": 40, "feedback": 9},
+            "cycle": {
+                "id": "c-1",
+                "state": "running",
+                "epoch": 2.0,
+                "progress": 0.4,
+                "examples": 24,
+                "reason": "",
+                "started_at": 0.0,
+            },
+            "feedback_since": 4,
+            "ready": self.ready,
+            "degraded": [],
+            "plugins": [{"name": "home", "use": "a:B", "roles": ["Sensor"], "state": "running", "restarts": 0}],
+        }
+
+    async def decisions(self, limit: int = 50, before: str = "", scope: str = "") -> list[dict[str, Any]]:
+        self.calls.append(("decisions", limit, before, scope))
+        return [ROW]
+
+    async def row(self, decision: Decision) -> dict[str, Any]:
+        return {**ROW, "id": decision.id}
+
+    async def explain(self, id: str) -> dict[str, Any]:
+        if id != "d-1":
+            raise NotFound(f"there is no decision {id!r}")
+        candidates = [
+            {"action": "lamp off", "p_model": 0.52, "log_model": -0.65},
+            {"action": "nothing", "p_model": 0.48, "log_model": -0.73},
+        ]
+        return {**ROW, "candidates": candidates, "table": None, "p_behaviour": 1.0, "timings_ms": {"score": 41.0}, "note": "",
+                "fields": {"light": 4}, "causes": ["o-1"], "outcomes": [], "given": [], "lineage": None}  # fmt: skip
+
+    async def modes(self) -> dict[str, str]:
+        return {"lamp": "act", "blind": "observe"}
+
+    async def held(self) -> list[dict[str, Any]]:
+        return [
+            {"command_id": "cmd-1", "actuator": "door", "decision_id": "d-1", "action": "door open", "expires_at": 2e9}
+        ]
+
+    async def cycles(self, limit: int = 20) -> list[dict[str, Any]]:
+        return [{"id": "c-0", "state": "released", "examples": 20, "reason": "better", "adapter": "3f9c0a1b2c3d"}]
+
+    async def adapters(self) -> list[dict[str, Any]]:
+        return [
+            {"id": "base", "serving": False, "provisional": False},
+            {"id": "3f9c0a1b2c3d", "serving": True, "provisional": True},
+        ]
+
+    async def adapter(self, id: str) -> dict[str, Any]:
+        return {"id": id}
+
+    async def curve(self) -> list[list[float]]:
+        return [[10, 0.2], [20, 0.45], [30, 0.7], [40, 0.8]]
+
+    async def topics(self) -> dict[str, Any]:
+        return {"asyncapi": "3.0.0"}
+
+    async def feedback(self, decision_id: str, kind: str, **rest: Any) -> dict[str, Any]:
+        if decision_id != "d-1":
+            raise NotFound(f"there is no decision {decision_id!r}")
+        self.calls.append(("feedback", decision_id, kind, rest["action"]))
+        return {"id": "fb-1", "decision_id": decision_id, "kind": kind}
+
+    async def say(self, text: str, scope: str = "chat", who: str = "") -> dict[str, Any]:
+        return {**ROW, "reply": text[::-1]}
+
+    async def set_mode(self, actuator: str, mode: str) -> dict[str, Any]:
+        self.calls.append(("set_mode", actuator, mode))
+        return {"actuator": actuator, "mode": mode}
+
+    async def kill(self, on: bool) -> dict[str, Any]:
+        self.calls.append(("kill", on))
+        return {"kill": on}
+
+    async def approve(self, command_id: str, yes: bool) -> dict[str, Any]:
+        self.calls.append(("approve", command_id, yes))
+        return {"command_id": command_id, "approved": yes}
+
+    async def learn(self) -> dict[str, Any]:
+        return {"started": True}
+
+    async def promote(self, id: str) -> dict[str, Any]:
+        return {"adapter": id}
+
+    async def rollback(self) -> dict[str, Any]:
+        return {"adapter": "base"}
+
+    def subscribe(self) -> Subscription[Message]:
+        return self.bus.subscribe(Decision, Outcome, Feedback, Cycle, Release, lossy=True)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A console that is up."""
+
+    control: Remembered
+    data: Path
+    port: int
+    token: str
+    task: asyncio.Task[None]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self, **headers: str) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            base_url=self.url, headers={"Authorization": f"Bearer {self.token}", **headers}, trust_env=False
+        )
+
+
+@pytest.fixture
+async def console(tmp_path: Path) -> AsyncIterator[Running]:
+    control = Remembered()
+    serving = server.serve(cast("Control", control), HttpConfig(port=0), tmp_path, Metrics())
+    task = asyncio.create_task(serving)
+    await asyncio.sleep(0)  # one step: it listens, and has written its port, before it waits for the first time
+    port = int((tmp_path / server.PORT_FILE).read_text())
+    yield Running(control, tmp_path, port, border.token(tmp_path), task)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
