@@ -1,0 +1,62 @@
+"""Tiny random models with the real tokenizer: the mechanics of the policy without the cost of a language model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from runtime.learning.jobs import Base
+from runtime.policy import base
+
+
+def tokenizer() -> Any:
+    return AutoTokenizer.from_pretrained(base.resolve("smollm2", "float32").directory)
+
+
+def llama(directory: Path) -> Base:
+    """Four layers of 32 in float32, saved in Hugging Face format."""
+    words = tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=2048, tie_word_embeddings=True,
+        bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id,
+    )  # fmt: skip
+    return _saved(LlamaForCausalLM, config, words, directory)
+
+
+def gpt2(directory: Path) -> Base:
+    """The same size in an older architecture, and no chat template."""
+    words = tokenizer()
+    words.chat_template = None
+    config = GPT2Config(
+        vocab_size=len(words), n_embd=32, n_layer=3, n_head=4, n_positions=512,
+        bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id,
+    )  # fmt: skip
+    return _saved(GPT2LMHeadModel, config, words, directory)
+
+
+def _saved(kind: Any, config: Any, words: Any, directory: Path) -> Base:
+    torch.manual_seed(0)
+    config.initializer_range = 0.2  # so that its answers differ from text to text
+    kind(config).save_pretrained(directory)
+    words.save_pretrained(directory)
+    return Base(directory=str(directory), revision=base.revision(directory), dtype="float32")
+
+
+def adapter(model: Base, directory: Path, seed: int, targets: tuple[str, ...] = ("q_proj", "v_proj")) -> Path:
+    """A random LoRA adapter that visibly changes the model."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    plain = AutoModelForCausalLM.from_pretrained(model.directory, dtype=torch.float32)
+    wrapped = get_peft_model(plain, LoraConfig(r=4, lora_alpha=32, target_modules=list(targets), task_type="CAUSAL_LM"))
+    with torch.no_grad():
+        for name, parameter in wrapped.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.5)
+    wrapped.save_pretrained(directory)
+    return directory
