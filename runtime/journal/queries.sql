@@ -1,0 +1,79 @@
+-- Named queries: each begins with a line `-- name: ...`; parameters are named.
+
+-- name: unperceived
+SELECT body, payload FROM observation WHERE perceived = 0 ORDER BY seq;
+
+-- name: undecided
+SELECT p.body FROM percept p LEFT JOIN decision d ON d.percept_id = p.id
+WHERE p.at >= :newer_than AND d.id IS NULL ORDER BY p.seq;
+
+-- name: unacted
+SELECT d.body FROM decision d
+WHERE d.at >= :newer_than
+  AND NOT EXISTS (SELECT 1 FROM command c WHERE c.decision_id = d.id)
+  AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.decision_id = d.id)
+ORDER BY d.seq;
+
+-- name: unsettled
+SELECT c.body, coalesce((SELECT o.status FROM outcome o WHERE o.command_id = c.id ORDER BY o.seq DESC LIMIT 1), '') AS status
+FROM command c
+WHERE coalesce((SELECT o.status FROM outcome o WHERE o.command_id = c.id ORDER BY o.seq DESC LIMIT 1), '') IN ('', 'held')
+ORDER BY c.seq;
+
+-- name: decision
+SELECT body FROM decision WHERE id = :id;
+
+-- name: percept
+SELECT body FROM percept WHERE id = :id;
+
+-- name: feedback_of
+SELECT body FROM feedback WHERE decision_id = :id ORDER BY seq;
+
+-- name: outcomes_of
+SELECT body FROM outcome WHERE decision_id = :id ORDER BY seq;
+
+-- name: commands_of
+SELECT body FROM command WHERE decision_id = :id ORDER BY seq;
+
+-- name: decisions
+SELECT d.body FROM decision d JOIN percept p ON p.id = d.percept_id
+WHERE p.synthetic = 0
+  AND (:before IS NULL OR d.seq < (SELECT seq FROM decision WHERE id = :before))
+  AND (:scope IS NULL OR d.scope = :scope)
+ORDER BY d.seq DESC LIMIT :limit;
+
+-- name: corrections
+SELECT id, scope, text, at, source, action, weight, correction FROM example e
+WHERE correction = 1 AND kind <> 'preference'
+  AND NOT EXISTS (
+    SELECT 1 FROM example n WHERE n.scope = e.scope AND n.text = e.text AND n.at > e.at
+      AND (n.kind IN ('correction', 'override') OR (n.kind = 'acceptance' AND n.action <> e.action)))
+ORDER BY at;
+
+-- name: examples
+SELECT id, scope, text, at, source, action, weight, correction FROM example ORDER BY at DESC LIMIT :limit;
+
+-- name: feedback_since
+SELECT count(*) FROM feedback WHERE at > :at;
+
+-- name: releases
+SELECT body FROM release WHERE lane = :lane ORDER BY seq DESC LIMIT :limit;
+
+-- name: cycles
+SELECT body FROM cycle ORDER BY seq DESC LIMIT :limit;
+
+-- name: cycle
+SELECT body FROM cycle WHERE id = :id;
+
+-- name: quarantine
+SELECT body, payload FROM quarantined ORDER BY seq DESC LIMIT :limit;
+
+-- name: last_observations
+SELECT body, payload FROM observation WHERE seq IN (SELECT max(seq) FROM observation WHERE perceived = 1 GROUP BY topic);
+
+-- name: metadata
+SELECT value FROM metadata WHERE key = :key;
+
+-- name: judged
+SELECT f.kind, d.action = f.action AS same FROM feedback f JOIN decision d ON d.id = f.decision_id
+WHERE f.kind IN ('correction', 'override', 'acceptance') ORDER BY f.seq;

@@ -1,0 +1,88 @@
+"""The single writer: many coroutines put, one connection commits them together (group commit), then all are told.
+
+`synchronous=FULL` and WAL: when a `put` returns, its rows survive a power cut. One put is one savepoint, so it is all or
+nothing, and a put that fails does not harm the others of its group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import aiosqlite
+
+from runtime.errors import Unavailable
+from runtime.journal.rows import Row
+
+GROUP = 64  # puts a commit carries at most
+LINGER = 0.002  # seconds the writer waits for company
+
+
+class Writer:
+    """Owns the connection's write side."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+        self._queue: asyncio.Queue[tuple[Sequence[Row], asyncio.Future[int]]] = asyncio.Queue(4096)
+        self._task = asyncio.create_task(self._run(), name="journal writer")
+        self.healthy = True
+        self.commits = 0
+
+    async def put(self, rows: Sequence[Row]) -> int:
+        """The number of rows that were new, once they are durable. Raises Unavailable if they could not be stored."""
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        await self._queue.put((rows, done))
+        return await done
+
+    async def close(self) -> None:
+        """Commit what is waiting, then stop."""
+        await self._queue.join()
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            group = [await self._queue.get()]
+            if self._queue.empty():
+                await asyncio.sleep(LINGER)
+            while len(group) < GROUP and not self._queue.empty():
+                group.append(self._queue.get_nowait())
+            await self._commit(group)
+            for _ in group:
+                self._queue.task_done()
+
+    async def _commit(self, group: list[tuple[Sequence[Row], asyncio.Future[int]]]) -> None:
+        """One transaction on the connection's own thread, then the answers."""
+        connection = self._connection._conn
+        results = await self._connection._execute(_write, connection, [rows for rows, _ in group])
+        self.healthy = not isinstance(results, Exception)
+        self.commits += 1
+        for (_, done), result in zip(group, results if self.healthy else [results] * len(group), strict=True):
+            if done.done():
+                continue
+            if isinstance(result, Exception):
+                done.set_exception(Unavailable(f"the journal could not store this: {result}"))
+            else:
+                done.set_result(result)
+
+
+def _write(connection: Any, puts: list[Sequence[Row]]) -> Any:
+    """Runs on the database thread. A list with a count or an exception for each put, or the exception of the commit."""
+    results: list[int | Exception] = []
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        for rows in puts:
+            connection.execute("SAVEPOINT put")
+            try:
+                results.append(sum(max(connection.execute(sql, values).rowcount, 0) for sql, values in rows))
+            except Exception as error:  # this put only
+                connection.execute("ROLLBACK TO put")
+                results.append(error)
+            connection.execute("RELEASE put")
+        connection.execute("COMMIT")
+    except Exception as error:  # disk full, read-only ...: nobody of the group is told "stored"
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        return error
+    return results

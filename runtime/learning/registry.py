@@ -1,0 +1,163 @@
+"""Every version of the weights, for ever the same under its name: `data/adapters/<id>/`, manifest written last.
+
+The id is the SHA-256 of the weights. An adapter directory is in PEFT format (safetensors + JSON), so other servers can
+load it. Nothing here imports torch: a file is checked by hash, by format and number by number before it may serve.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from runtime.errors import Corrupt, NotFound
+from runtime.learning import jobs
+from runtime.messages import Message
+
+WEIGHTS, CONFIG, MANIFEST = "adapter_model.safetensors", "adapter_config.json", "manifest.json"
+NAME = re.compile(r"^[0-9a-f]{12}$")  # so that a name cannot leave the folder
+TOLERANCE = 0.05  # nats; rounding between batch shapes and thread counts stays well below, other weights well above
+HEADER_LIMIT = 1 << 20  # bytes of a safetensors header
+FORMATS: dict[str, tuple[str, int]] = {"F32": ("<u4", 0x7F800000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}
+
+
+class Manifest(Message, frozen=True, kw_only=True):
+    """An adapter's lineage."""
+
+    id: str
+    parent: str  # what served when it was made
+    revision: str  # of the base model
+    files: dict[str, str]  # name -> SHA-256
+    lineage: tuple[str, ...]  # ids of the feedback it was trained on
+    parameters: dict[str, Any]
+    scores: dict[str, Any]
+    fingerprint: tuple[float, ...]
+    verdict: str
+    created: float
+
+
+class Registry:
+    """The folder of adapters."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def directory(self, adapter: str) -> Path:
+        """Where an adapter lies. Raises NotFound for anything that is not an id."""
+        if not NAME.match(adapter):
+            raise NotFound(f"{adapter[:40]!r} is not an adapter's id; `corrigible adapters` lists them")
+        return self.root / adapter
+
+    def publish(self, job: Path, *, parent: str, lineage: Sequence[str], verdict: str) -> str:
+        """Take over the adapter of a finished job: copy, sync, manifest, rename. Returns its id."""
+        made, report = job / jobs.ADAPTER, jobs.read_report(job)
+        if report is None or not (made / WEIGHTS).is_file():
+            raise Corrupt(f"{job} holds no finished adapter")
+        files = {name: _sha256(made / name) for name in (CONFIG, WEIGHTS)}
+        adapter = files[WEIGHTS][:12]
+        target = self.directory(adapter)
+        if (target / MANIFEST).is_file():
+            return adapter  # the same weights again
+        manifest = Manifest(
+            id=adapter, parent=parent, revision=jobs.read(job)[0].base.revision, files=files, lineage=tuple(lineage),
+            parameters=report.parameters, fingerprint=report.fingerprint, verdict=verdict, created=time.time(),
+            scores=msgspec.to_builtins({"candidate": report.candidate, "champion": report.champion, "held_out": report.holdout}),
+        )  # fmt: skip
+        self._store(made, target, manifest)
+        return adapter
+
+    def _store(self, made: Path, target: Path, manifest: Manifest) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        staged = target.with_suffix(".new")
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir()
+        for name in manifest.files:
+            shutil.copyfile(made / name, staged / name)
+            _sync(staged / name)
+        jobs.write_atomically(staged / MANIFEST, manifest)
+        _sync(staged / MANIFEST)
+        shutil.rmtree(target, ignore_errors=True)  # a half-made one from before a crash
+        staged.rename(target)
+        _sync(self.root)
+
+    def manifest(self, adapter: str) -> Manifest:
+        """Raises NotFound or Corrupt."""
+        path = self.directory(adapter) / MANIFEST
+        if not path.is_file():
+            raise NotFound(f"there is no adapter {adapter!r}; `corrigible adapters` lists them")
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Manifest)
+        except msgspec.MsgspecError as error:
+            raise Corrupt(f"{path} cannot be read: {error}") from None
+
+    def list(self) -> list[Manifest]:
+        """All complete adapters, newest first."""
+        found = [self.manifest(path.name) for path in self.root.glob("*") if NAME.match(path.name) and (path / MANIFEST).is_file()]
+        return sorted(found, key=lambda m: m.created, reverse=True)
+
+    def verify(self, adapter: str, revision: str = "") -> Manifest:
+        """The manifest of an adapter that is whole, finite and made for this base. Raises Corrupt saying what is not."""
+        manifest, directory = self.manifest(adapter), self.directory(adapter)
+        if revision and manifest.revision != revision:
+            raise Corrupt(f"adapter {adapter} was trained on base {manifest.revision}, this one is {revision}")
+        for name, expected in manifest.files.items():
+            path = directory / name
+            if name not in (CONFIG, WEIGHTS) or not path.is_file() or _sha256(path) != expected:
+                raise Corrupt(f"adapter {adapter}: {name} is missing or changed on disk; promote another version")
+        _scan(directory / WEIGHTS)
+        return manifest
+
+    def prune(self, keep: int, *, protected: set[str]) -> None:
+        """Remove the oldest beyond `keep`, never a protected one."""
+        for manifest in self.list()[keep:]:
+            if manifest.id not in protected:
+                shutil.rmtree(self.directory(manifest.id), ignore_errors=True)
+
+
+def same_fingerprint(adapter: str, trained: Sequence[float], served: Sequence[float]) -> None:
+    """Raises Corrupt if what the worker would serve is not what the trainer measured."""
+    if len(trained) != len(served) or any(not abs(a - b) <= TOLERANCE for a, b in zip(trained, served, strict=True)):
+        raise Corrupt(f"adapter {adapter} does not answer the probes as it did when it was trained; it is not served")
+
+
+def _scan(path: Path) -> None:
+    """Every number of a safetensors file is finite (a NaN-filled file loads without complaint otherwise)."""
+    raw = np.memmap(path, dtype=np.uint8, mode="r")
+    size = int.from_bytes(raw[:8].tobytes(), "little")
+    if len(raw) < 8 or size > min(HEADER_LIMIT, len(raw) - 8):
+        raise Corrupt(f"{path} has no valid safetensors header")
+    try:
+        header: dict[str, Any] = msgspec.json.decode(raw[8 : 8 + size].tobytes())
+    except msgspec.MsgspecError:
+        raise Corrupt(f"{path} has no valid safetensors header") from None
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        if entry.get("dtype") not in FORMATS:
+            raise Corrupt(f"{path}: tensor {name} has the type {entry.get('dtype')}, which no adapter has")
+        kind, exponent = FORMATS[entry["dtype"]]
+        start, end = entry["data_offsets"]
+        values = np.frombuffer(raw[8 + size + start : 8 + size + end].tobytes(), dtype=kind)
+        if bool(((values & exponent) == exponent).any()):  # all exponent bits set: infinity or NaN
+            raise Corrupt(f"{path}: tensor {name} holds numbers that are not finite")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
