@@ -1,0 +1,157 @@
+"""Commands that look and correct: status, decisions, explain, feedback."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from runtime.cli import link, show
+from runtime.cli.options import AsJson, ConfigFile, DecisionId
+from runtime.errors import BadInput, NotFound
+
+if TYPE_CHECKING:
+    from runtime.config import Config
+
+
+def status(config: ConfigFile = None, json: AsJson = False) -> None:
+    """Show what runs, what serves, and what has been counted."""
+    settings = link.settings(config)
+    found = link.ask(settings, "status")
+    if json:
+        show.as_json(found)
+        return
+    parts = ", ".join(f"{name} {'ready' if ok else 'not ready'}" for name, ok in found.get("ready", {}).items())
+    show.line(
+        "agent",
+        f"{found['agent']}, pid {found.get('pid', '-')}, up {found.get('uptime') or 0:.0f} s, version {found.get('version', '')}",
+    )
+    show.line("parts", parts or "the daemon is not running")
+    show.line("adapter", found["adapter"] + (" (provisional)" if found.get("provisional") else ""))
+    show.line(
+        "modes", ", ".join(f"{actuator}={mode}" for actuator, mode in found.get("modes", {}).items()) or "no actuators"
+    )
+    show.line("kill switch", "ON: nothing is commanded" if found.get("kill") else "off")
+    show.line("counted", ", ".join(f"{count} {name}" for name, count in found.get("counts", {}).items()))
+    show.line("learning", _cycle(found.get("cycle"), found.get("feedback_since", 0)))
+    for reason in found.get("degraded", []):
+        show.line("degraded", reason)
+    page = link.page_of(settings)
+    if page:
+        show.line("page", page)
+    if found.get("plugins"):
+        rows = [[p["name"], p["use"], ", ".join(p["roles"]), p["state"], p["restarts"]] for p in found["plugins"]]
+        show.table(["plugin", "use", "roles", "state", "restarts"], rows)
+
+
+def _cycle(cycle: dict[str, Any] | None, since: int) -> str:
+    if cycle is None:
+        return f"no cycle yet, {since} new feedbacks"
+    reason = f" ({cycle['reason']})" if cycle.get("reason") else ""
+    done = f" {100 * cycle.get('progress', 0):.0f} %" if cycle["state"] == "running" else ""
+    return f"cycle {cycle['id']} {cycle['state']}{done}{reason}, {since} new feedbacks"
+
+
+def decisions(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=500, help="How many, newest first.")] = 20,
+    scope: Annotated[str, typer.Option(help="Only those of this scope.")] = "",
+    config: ConfigFile = None,
+    json: AsJson = False,
+) -> None:
+    """List the newest decisions."""
+    found = link.ask(link.settings(config), "decisions", limit=limit, scope=scope)
+    if json:
+        show.as_json(found)
+        return
+    rows = [
+        [show.when(d["at"])[11:], d["id"], d["scope"], d["text"], d["action"], d["by"], show.percent(d["p_model"]), d["outcome"], ", ".join(d["feedback"])]
+        for d in found
+    ]  # fmt: skip
+    show.table(["time", "id", "scope", "situation", "action", "by", "p", "outcome", "feedback"], rows)
+
+
+def explain(decision: DecisionId = "last", config: ConfigFile = None, json: AsJson = False) -> None:
+    """Show why a decision was taken: candidates, probabilities, adapter, table hit."""
+    settings = link.settings(config)
+    found = link.ask(settings, "explain", decision_id=_resolve(settings, decision))
+    if json:
+        show.as_json(found)
+        return
+    show.line("decision", f"{found['id']} of {show.when(found['at'])} in {found['scope']}")
+    show.line("situation", found["text"])
+    show.line("action", found["action"])
+    show.line("decided by", found["by"] + (f": {found['note']}" if found.get("note") else ""))
+    table = found.get("table")
+    if table:
+        show.line(
+            "table",
+            f"a {table['source'] or 'person'}'s correction of {show.when(table['at'])} ({table['feedback_id']})",
+        )
+    show.line("adapter", _lineage(found["adapter"], found.get("lineage")))
+    show.line(
+        "chance",
+        f"the model gave it {show.percent(found['p_model']) or 'no figure'}; it was taken with {show.percent(found['p_behaviour'])}",
+    )
+    show.line("took", ", ".join(f"{name} {ms:.1f} ms" for name, ms in found["timings_ms"].items()))
+    for outcome in found.get("outcomes", []):
+        show.line("outcome", outcome["status"] + (f": {outcome['reason']}" if outcome.get("reason") else ""))
+    for given in found.get("given", []):
+        show.line("feedback", f"{given['kind']} from {given['source']} at {show.when(given['at'])} ({given['id']})")
+    rows = [
+        [c["action"], show.percent(c["p_model"]), f"{c['log_model']:.3f}" if c["log_model"] is not None else ""]
+        for c in found["candidates"]
+    ]
+    if rows:
+        show.table(["candidate", "p", "log p"], rows)
+
+
+def _lineage(adapter: str, lineage: dict[str, Any] | None) -> str:
+    if not lineage:
+        return adapter
+    taught = lineage.get("lineage")
+    return (
+        adapter
+        + (f", taught by {taught} feedbacks" if taught is not None else "")
+        + (f", {lineage['note']}" if lineage.get("note") else "")
+    )
+
+
+def feedback(
+    decision: DecisionId,
+    correct: Annotated[str, typer.Option(help="What should have been done, as the list of choices writes it.")] = "",
+    accept: Annotated[bool, typer.Option("--accept", help="The decision was right.")] = False,
+    rating: Annotated[float | None, typer.Option(min=-1, max=1, help="From -1 (harmful) to 1 (perfect).")] = None,
+    prefer: Annotated[str, typer.Option(help="This action rather than the one of --over.")] = "",
+    over: Annotated[str, typer.Option(help="The action that --prefer is better than; default: what was decided.")] = "",
+    note: Annotated[str, typer.Option(help="Why, for people.")] = "",
+    source: Annotated[str, typer.Option(help="Who says so.")] = "person",
+    config: ConfigFile = None,
+    json: AsJson = False,
+) -> None:
+    """Correct, accept, rate or compare a decision."""
+    given = [bool(correct), accept, rating is not None, bool(prefer)]
+    if sum(given) != 1:
+        raise BadInput("say exactly one of --correct TEXT, --accept, --rating NUMBER, --prefer TEXT")
+    kind = ("correction", "acceptance", "rating", "preference")[given.index(True)]
+    settings = link.settings(config)
+    id = _resolve(settings, decision)
+    if prefer and not over:
+        over = link.ask(settings, "explain", decision_id=id)["action"]
+    answer = link.ask(
+        settings, "feedback", decision_id=id, kind=kind, action=correct or prefer, rejected=over, rating=rating, note=note, source=source
+    )  # fmt: skip
+    if json:
+        show.as_json(answer)
+        return
+    show.out.print(
+        f"{show.cell(answer['kind'])} {show.cell(answer['id'])} of decision {show.cell(id)} is in the journal"
+    )
+
+
+def _resolve(settings: Config, decision: str) -> str:
+    if decision != "last":
+        return decision
+    newest = link.ask(settings, "decisions", limit=1)
+    if not newest:
+        raise NotFound("there is no decision yet")
+    return str(newest[0]["id"])

@@ -1,0 +1,150 @@
+"""`corrigible`: the list of commands; those that start something are here, the others in `asking` and `switching`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from runtime.cli import asking, chatting, link, show, switching
+from runtime.cli.options import AsJson, ConfigFile
+
+DataFile = Annotated[
+    Path,
+    typer.Argument(help="Labelled history: JSON lines {input, output, domain?} or CSV.", exists=True, dir_okay=False),
+]
+
+
+def run(config: ConfigFile = None) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C."""
+    from runtime import app as daemon
+    from runtime import logging
+
+    settings = link.settings(config)
+    logging.setup(settings.log)
+    asyncio.run(daemon.run(settings))
+
+
+def demo(
+    seed: Annotated[int, typer.Option(help="Another seed, another resident.")] = 0,
+    keep: Annotated[
+        Path | None, typer.Option(help="Keep the journal, the adapters and the picture in this directory.")
+    ] = None,
+) -> None:
+    """Watch a small model being corrected over MQTT and change its behaviour (a few minutes)."""
+    _finish(importlib.import_module("runtime.demo").run(seed=seed, keep=keep))
+
+
+def backtest(
+    stream: DataFile,
+    holdout: Annotated[
+        Path, typer.Option(help="Labelled rows that are only scored, never learnt from.", exists=True, dir_okay=False)
+    ],
+    limit: Annotated[int, typer.Option(min=0, help="Only the first N events of the stream; 0 = all.")] = 0,
+    per_class: Annotated[int, typer.Option(min=0, help="At most N events of one output; 0 = all.")] = 0,
+    learn_every: Annotated[int, typer.Option(min=0, help="Learn after every N events; 0 = at 100, 200, 400 ...")] = 0,
+    holdout_limit: Annotated[int, typer.Option(min=0, help="Only N rows of the holdout; 0 = all.")] = 0,
+    instruction: Annotated[str, typer.Option(help="The system prompt; default: the configured one.")] = "",
+    actions: Annotated[
+        Path | None, typer.Option(help="A file with the actions, if the stream does not show all.", exists=True)
+    ] = None,
+    mqtt: Annotated[bool, typer.Option("--mqtt", help="Send events and feedback over the broker.")] = False,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    report: Annotated[Path | None, typer.Option(help="Write the report to this JSON file.")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Put your own labelled history through the whole loop and see what the weights have learnt."""
+    settings = link.settings(config)
+    module = importlib.import_module("runtime.backtest")
+    options = module.Options(
+        stream=stream, holdout=holdout, limit=limit, per_class=per_class, learn_every=learn_every, holdout_limit=holdout_limit,
+        instruction=instruction, actions=actions, mqtt=mqtt, seed=seed, report=report, config=settings,
+    )  # fmt: skip
+    _finish(module.run(options))
+
+
+def _finish(result: Any) -> None:
+    """Wait for a coroutine; a number that is not 0 is the exit code, a report is printed as JSON."""
+    if inspect.iscoroutine(result):
+        result = asyncio.run(result)
+    if isinstance(result, dict):
+        show.as_json(result)
+    elif isinstance(result, int) and result:
+        raise typer.Exit(result)
+
+
+def topics(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file instead of the screen.")
+    ] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Write the MQTT topics of this configuration as an AsyncAPI 3 document."""
+    document = importlib.import_module("plugins.asyncapi").document(link.settings(config))
+    if output is None:
+        show.as_json(document)
+        return
+    import json
+
+    output.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    show.out.print(f"wrote {show.cell(output)}")
+
+
+def config(
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say whether it can be used, the plugins included.")
+    ] = False,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="Show every key with its default and meaning.")
+    ] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Show the settings that hold: the file with the environment over it."""
+    from runtime.cli import reference as texts
+
+    if reference:
+        print(texts.reference(), end="")
+        return
+    settings = link.settings(config)
+    if not check:
+        print(texts.dump(settings), end="")
+        return
+    from runtime import plugins
+    from runtime.app import zone_of
+    from runtime.roles import Context
+
+    agent = settings.agent
+    loaded = plugins.load(settings.plugin, Context(agent.name, agent.data, settings.broker, zone_of(agent.timezone)))
+    show.out.print(f"the configuration can be used; plugins: {show.cell(', '.join(p.name for p in loaded) or 'none')}")
+
+
+def doctor(config: ConfigFile = None, json: AsJson = False) -> None:
+    """Check the journal against the invariants that must hold; exit code 1 if one is broken."""
+    from runtime.cli import checking
+
+    if not checking.examine(link.settings(config), json=json):
+        raise typer.Exit(1)
+
+
+app = typer.Typer(
+    name="corrigible", help="The agent you correct once.", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
+)  # fmt: skip
+for command in (
+    run,
+    demo,
+    backtest,
+    chatting.chat,
+    asking.status,
+    asking.decisions,
+    asking.explain,
+    asking.feedback,
+    switching.learn,
+):
+    app.command()(command)
+app.add_typer(switching.adapters, name="adapters")
+for command in (switching.modes, switching.kill, switching.approve, topics, config, doctor):
+    app.command()(command)

@@ -1,0 +1,172 @@
+"""Commands that change what the daemon does: learn, adapters, modes, kill, approve."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from runtime.cli import link, show
+from runtime.cli.options import AsJson, ConfigFile
+from runtime.errors import CorrigibleError
+
+if TYPE_CHECKING:
+    from runtime.config import Config
+
+POLL = 0.5  # seconds between two looks at a running cycle
+
+adapters = typer.Typer(help="List, show, promote or roll back what was learnt.", no_args_is_help=True)
+
+
+def learn(
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the cycle to its verdict.")] = True,
+    config: ConfigFile = None,
+    json: AsJson = False,
+) -> None:
+    """Start a learning cycle now."""
+    settings = link.settings(config)
+    before = link.ask(settings, "cycles", limit=1)
+    answer = link.ask(settings, "learn")
+    if not answer["started"] or not wait:
+        if json:
+            show.as_json(answer)
+        else:
+            show.out.print("a cycle starts" if answer["started"] else f"no new cycle: {show.cell(answer['why'])}")
+        return
+    cycle = _follow(settings, before[0]["id"] if before else "", quiet=json)
+    if json:
+        show.as_json(cycle)
+    else:
+        reason = f": {cycle['reason']}" if cycle.get("reason") else ""
+        show.out.print(f"cycle {show.cell(cycle['id'])} {show.cell(cycle['state'])}{show.cell(reason)}")
+    if cycle["state"] == "failed":
+        raise CorrigibleError(f"cycle {cycle['id']} failed; the serving adapter is untouched")
+
+
+def _follow(settings: Config, before: str, *, quiet: bool) -> dict[str, Any]:
+    """Look at the cycle until it has ended, with a bar on a terminal."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=show.out, transient=True, disable=quiet) as progress:
+        bar = progress.add_task("waiting for the learner", total=1.0)
+        while True:
+            cycle: dict[str, Any] | None = link.ask(settings, "status")["cycle"]
+            if cycle is not None and cycle["id"] != before:
+                progress.update(
+                    bar,
+                    completed=cycle["progress"],
+                    description=f"learning from {cycle['examples']} examples, epoch {cycle['epoch']:.1f}",
+                )
+                if cycle["state"] != "running":
+                    return cycle
+            time.sleep(POLL)
+
+
+@adapters.command("list")
+def adapters_list(config: ConfigFile = None, json: AsJson = False) -> None:
+    """List every version on disk, and which one serves."""
+    found = link.ask(link.settings(config), "adapters")
+    if json:
+        show.as_json(found)
+        return
+    rows = [
+        ["▶" if a["serving"] else "", a["id"], "provisional" if a.get("provisional") else "", show.when(a.get("created")), a.get("lineage"), a.get("parent"), _scores(a.get("scores"))]
+        for a in found
+    ]  # fmt: skip
+    show.table(["", "adapter", "", "created", "feedbacks", "parent", "scores"], rows)
+
+
+def _scores(scores: Any) -> str:
+    if not isinstance(scores, dict):
+        return ""
+    flat = scores.get("candidate") if isinstance(scores.get("candidate"), dict) else scores
+    return ", ".join(f"{name} {value:.3f}" for name, value in flat.items() if isinstance(value, float | int))
+
+
+AdapterId = Annotated[str, typer.Argument(help="An adapter's id, or `base`.")]
+
+
+@adapters.command("show")
+def adapters_show(id: AdapterId, config: ConfigFile = None) -> None:
+    """Show one version: what taught it, how it was trained, how it scored (JSON)."""
+    show.as_json(link.ask(link.settings(config), "adapter", id=id))
+
+
+@adapters.command("promote")
+def adapters_promote(id: AdapterId, config: ConfigFile = None, json: AsJson = False) -> None:
+    """Let this version serve."""
+    _released(link.ask(link.settings(config), "promote", id=id), json)
+
+
+@adapters.command("rollback")
+def adapters_rollback(config: ConfigFile = None, json: AsJson = False) -> None:
+    """Let the version before the serving one serve again."""
+    _released(link.ask(link.settings(config), "rollback"), json)
+
+
+def _released(release: dict[str, Any], json: bool) -> None:
+    if json:
+        show.as_json(release)
+        return
+    show.out.print(f"{show.cell(release['adapter'])} serves now (before: {show.cell(release['previous'])})")
+
+
+def modes(
+    actuator: Annotated[str, typer.Argument(help="The actuator to switch; without it all are listed.")] = "",
+    mode: Annotated[str, typer.Argument(help="observe, confirm or act")] = "",
+    config: ConfigFile = None,
+    json: AsJson = False,
+) -> None:
+    """List the actuators' modes, or switch one: observe, confirm or act."""
+    settings = link.settings(config)
+    if actuator and mode:
+        link.ask(settings, "set_mode", actuator=actuator, mode=mode)
+    found = {name: now for name, now in link.ask(settings, "modes").items() if actuator in ("", name)}
+    if json:
+        show.as_json(found)
+        return
+    show.table(["actuator", "mode"], [[name, now] for name, now in found.items()])
+
+
+def kill(
+    state: Annotated[
+        str, typer.Argument(help="`on` stops every command to actuators, `off` allows them again.")
+    ] = "on",
+    config: ConfigFile = None,
+    json: AsJson = False,
+) -> None:
+    """Throw the kill switch: nothing is commanded until `corrigible kill off`."""
+    if state not in ("on", "off"):
+        raise typer.BadParameter(f"say on or off, not {state!r}")
+    answer = link.ask(link.settings(config), "kill", on=state == "on")
+    if json:
+        show.as_json(answer)
+        return
+    show.out.print("nothing is commanded from now on" if answer["kill"] else "commands are allowed again")
+
+
+def approve(
+    command: Annotated[str, typer.Argument(help="A held command's id; without it they are listed.")] = "",
+    yes: Annotated[bool, typer.Option("--yes/--no", help="Do it, or do not.")] = True,
+    config: ConfigFile = None,
+    json: AsJson = False,
+) -> None:
+    """List the commands that wait for a person (mode `confirm`), or answer one."""
+    settings = link.settings(config)
+    if command:
+        answer = link.ask(settings, "approve", command_id=command, yes=yes)
+        show.as_json(answer) if json else show.out.print("approved" if answer["approved"] else "denied")
+        return
+    found = link.ask(settings, "held")
+    if json:
+        show.as_json(found)
+        return
+    rows = [[h["command_id"], h["actuator"], h["action"], show.when(h["expires_at"])] for h in found]
+    show.table(["command", "actuator", "action", "until"], rows)
