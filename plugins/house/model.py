@@ -52,12 +52,12 @@ DEVICES = (
 ROOMS = tuple(dict.fromkeys(device.room for device in DEVICES))
 BY_ACTUATOR: Mapping[str, Device] = {device.actuator: device for device in DEVICES}
 
-# What each room's sensors measure; with the two outside that is 20 sensors, and the house's clock.
+# What each room's sensors measure; with the two outside that is 21 sensors, and the house's clock.
 SENSORS: Mapping[str, tuple[str, ...]] = {
     "living_room": ("light", "temperature", "presence", "tv"),
     "kitchen": ("light", "co2", "presence"),
     "bedroom": ("light", "temperature", "co2", "presence"),
-    "bathroom": ("humidity", "temperature", "presence"),
+    "bathroom": ("humidity", "temperature", "light", "presence"),
     "hall": ("light", "temperature", "presence", "door"),
     "outside": ("rain", "wind"),
 }

@@ -107,16 +107,16 @@ PLANS = (
         {"lamp": ("off",), "blind": ("up",), "heating": (17, 19)}, weight=0.6,
     ),
     Plan(
-        "bathroom", _span(5, 22), {"temperature": "cool mild warm", "humidity": "humid", "presence": _OCCUPIED}, {"fan": ("off",)}, talk=0.4,
+        "bathroom", _span(5, 22), {"temperature": "cool mild warm", "light": "dark dim bright", "humidity": "humid", "presence": _OCCUPIED}, {"fan": ("off",)}, talk=0.4,
     ),
     Plan(
-        "bathroom", _span(22, 5), {"temperature": "cool mild warm", "humidity": "humid", "presence": "occupied empty"}, {"fan": ("off",)}, talk=0.2,
+        "bathroom", _span(22, 5), {"temperature": "cool mild warm", "light": "dark dim", "humidity": "humid", "presence": "occupied empty"}, {"fan": ("off",)}, talk=0.2,
     ),
     Plan(
-        "bathroom", _span(5, 23), {"temperature": "cool mild warm", "humidity": "normal dry", "presence": "occupied empty"}, {"fan": ("low", "high")}, talk=0.2,
+        "bathroom", _span(5, 23), {"temperature": "cool mild warm", "light": "dark dim bright", "humidity": "normal dry", "presence": "occupied empty"}, {"fan": ("low", "high")}, talk=0.2,
     ),
     Plan(
-        "bathroom", _span(5, 23), {"temperature": "cool mild warm", "humidity": "normal dry", "presence": _OCCUPIED}, {"fan": ("off",)}, weight=0.8, talk=0.7,
+        "bathroom", _span(5, 23), {"temperature": "cool mild warm", "light": "dark dim bright", "humidity": "normal dry", "presence": _OCCUPIED}, {"fan": ("off",)}, weight=0.8, talk=0.7,
     ),
     Plan(
         "hall", _span(22, 5), {"temperature": "cold cool mild", "light": "dark", "presence": _OCCUPIED, "door": "closed"}, {"lamp": ("off",)}, weight=1.2, talk=0.7,

@@ -78,19 +78,25 @@ class Case:
         return messages
 
 
+class Shown(dict[str, tuple[str, ...]]):
+    """Room -> its sensors as they were last published, in words."""
+
+
 def stream(seed: int, count: int) -> list[Case]:
     """`count` situations in order; the second half is of the new era. Held-out sentences never occur."""
-    half = count // 2
-    old = list(islice(_scenes(random.Random(f"house {seed} old"), "old", FIRST_DAY), half))
-    later = FIRST_DAY + timedelta(days=120)
-    new = list(islice(_scenes(random.Random(f"house {seed} new"), "new", later), count - half))
-    return [replace(case, number=number) for number, case in enumerate(old + new)]
+    half, shown = count // 2, Shown()
+    old = _scenes(random.Random(f"house {seed} old"), "old", FIRST_DAY, shown)
+    new = _scenes(random.Random(f"house {seed} new"), "new", FIRST_DAY + timedelta(days=120), shown)
+    cases = [*islice(old, half), *islice(new, count - half)]
+    return [replace(case, number=number) for number, case in enumerate(cases)]
 
 
 def life(seed: int, count: int) -> Iterator[Case]:
     """The stream, and after it the new habits for ever."""
-    yield from stream(seed, count)
-    endless = _scenes(random.Random(f"house {seed} later"), "new", FIRST_DAY + timedelta(days=360))
+    cases = stream(seed, count)
+    yield from cases
+    shown = Shown({case.room: case.words() for case in cases})
+    endless = _scenes(random.Random(f"house {seed} later"), "new", FIRST_DAY + timedelta(days=360), shown)
     for number, case in enumerate(endless, start=count):
         yield replace(case, number=number)
 
@@ -107,7 +113,7 @@ def unseen(seed: int, count: int, seen: Sequence[Case]) -> list[Case]:
     actions: Counter[tuple[str, str]] = Counter()
     chosen: list[Case] = []
     for percent in (FEW, MANY):
-        for case in islice(_scenes(rng, "new", FIRST_DAY + timedelta(days=240), held_out=True), ENOUGH * count):
+        for case in islice(_scenes(rng, "new", FIRST_DAY + timedelta(days=240), Shown(), held_out=True), ENOUGH * count):
             label = (case.kind, case.right_text)
             full = actions[label] >= max(2.0, percent * count / 200) or kinds[case.kind] >= (count + 1) // 2
             if full or case.key() in known:
@@ -131,18 +137,17 @@ def persistence(cases: Sequence[Case], seen: Sequence[Case] = ()) -> list[Action
     return guesses
 
 
-def _scenes(rng: random.Random, era: Era, start: datetime, *, held_out: bool = False) -> Iterator[Case]:
+def _scenes(rng: random.Random, era: Era, start: datetime, shown: Shown, *, held_out: bool = False) -> Iterator[Case]:
     """Scene after scene, without end; two messages of a room's sensors in a row always feel different."""
-    before: dict[str, tuple[str, ...]] = {}
     weights = [1.0 if held_out else plan.weight for plan in PLANS]
     day = start
     while True:
         plan = rng.choices(PLANS, weights)[0]
         first = _first(plan, rng, era, day)
         day += timedelta(hours=rng.choice((12, 24, 36)))
-        if first.words() == before.get(plan.room):
+        if first.words() == shown.get(plan.room):
             continue
-        before[plan.room] = first.words()
+        shown[plan.room] = first.words()
         yield first
         yield from _remarks(plan, rng, first, held_out)
 
