@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -133,18 +134,12 @@ def doctor(config: ConfigFile = None, json: AsJson = False) -> None:
 app = typer.Typer(
     name="corrigible", help="The agent you correct once.", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
 )  # fmt: skip
-for command in (
-    run,
-    demo,
-    backtest,
-    chatting.chat,
-    asking.status,
-    asking.decisions,
-    asking.explain,
-    asking.feedback,
-    switching.learn,
-):
+FIRST: list[Callable[..., None]] = [
+    run, demo, backtest, chatting.chat, asking.status, asking.decisions, asking.explain, asking.feedback, switching.learn,
+]  # fmt: skip
+LAST: list[Callable[..., None]] = [switching.modes, switching.kill, switching.approve, topics, config, doctor]
+for command in FIRST:
     app.command()(command)
 app.add_typer(switching.adapters, name="adapters")
-for command in (switching.modes, switching.kill, switching.approve, topics, config, doctor):
+for command in LAST:
     app.command()(command)

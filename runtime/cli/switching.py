@@ -86,7 +86,8 @@ def adapters_list(config: ConfigFile = None, json: AsJson = False) -> None:
 def _scores(scores: Any) -> str:
     if not isinstance(scores, dict):
         return ""
-    flat = scores.get("candidate") if isinstance(scores.get("candidate"), dict) else scores
+    inner = scores.get("candidate")
+    flat = inner if isinstance(inner, dict) else scores
     return ", ".join(f"{name} {value:.3f}" for name, value in flat.items() if isinstance(value, float | int))
 
 
