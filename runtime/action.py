@@ -194,7 +194,14 @@ class Acting:
     async def _outcome(self, decision: Decision, command_id: str | None, status: OutcomeStatus, reason: str) -> None:
         identity = derived_id("oc", decision.id, status, reason)
         await self._commit(
-            Outcome(id=identity, decision_id=decision.id, command_id=command_id, status=status, reason=reason, at=self._clock())
+            Outcome(
+                id=identity,
+                decision_id=decision.id,
+                command_id=command_id,
+                status=status,
+                reason=reason,
+                at=self._clock(),
+            )
         )
 
     async def _outcome_of(self, command: Command, status: OutcomeStatus, reason: str) -> None:

@@ -20,7 +20,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import tzinfo
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -30,9 +30,8 @@ import structlog
 from runtime import plugins as loading
 from runtime import systemd
 from runtime.action import Acting
-from runtime.bus import Bus
-from runtime.catalogue import Tool
-from runtime.config import BrokerConfig, Config
+from runtime.bus import Bus, Subscription
+from runtime.config import Config
 from runtime.console import server
 from runtime.control import MODES_KEY, Control
 from runtime.decision import Decider, Serving
@@ -62,7 +61,15 @@ log = structlog.get_logger("app")
 class App:
     """All parts of one daemon, wired. Use `opened`; tests and the backtest drive the parts directly."""
 
-    def __init__(self, config: Config, journal: Journal, policy: Policy, plugins: Sequence[Plugin], broker: Any, modes: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        journal: Journal,
+        policy: Policy,
+        plugins: Sequence[Plugin],
+        broker: Any,
+        modes: dict[str, Any],
+    ) -> None:
         self.config, self.journal, self.policy, self.plugins, self.broker = config, journal, policy, plugins, broker
         self.zone = zone_of(config.agent.timezone)
         self.metrics, self.bus, self.table = Metrics(), Bus(), CorrectionTable()
@@ -75,14 +82,18 @@ class App:
             journal, self.bus, config.perception, loading.of_role(plugins, Perceiver),
             zone=self.zone, actuators=self.catalogues.actuators, scopes=self.catalogues.scopes,
         )  # fmt: skip
-        self.decider = Decider(journal, self.bus, policy, self.catalogues, self.table, self.serving, config.policy, self.metrics)
+        self.decider = Decider(
+            journal, self.bus, policy, self.catalogues, self.table, self.serving, config.policy, self.metrics
+        )
         guard = Guard(config.guard, config.agent.data / "KILL", clock=time.time, monotonic=time.monotonic)
         self.modes = Modes(dict(config.modes), _trusted(actuators), modes)
         self.acting = Acting(
             journal, self.bus, self.catalogues, actuators, loading.of_role(plugins, Rule), guard, self.modes, self.metrics,
             zone=self.zone, expiry=config.guard.expiry, approval=config.guard.approval,
         )  # fmt: skip
-        self.learner = Learner(journal, self.bus, policy, self.catalogues, self.store, self.serving, config, self.metrics, policy.base)
+        self.learner = Learner(
+            journal, self.bus, policy, self.catalogues, self.store, self.serving, config, self.metrics, policy.base
+        )
         self.children = {plugin.name: Child(plugin.name) for plugin in plugins}
         self.control = Control(
             config, journal, self.bus, self.catalogues, self.ingest, self.acting, self.modes, self.learner, self.store,
@@ -95,8 +106,7 @@ class App:
 
     async def restore(self) -> None:
         """What the journal knows: the corrections, the replies, the state of the world, the serving adapter."""
-        corrections = await self.journal.corrections()
-        self.table = self.decider.table = self.ingest.table = CorrectionTable(corrections)
+        self.table.restore(await self.journal.corrections())
         for example in await self.journal.examples(self.config.learner.window):
             self.catalogues.know(example.scope, example.action)
         self.perception.restore(await self.journal.last_observations())
@@ -104,16 +114,15 @@ class App:
 
     async def stages(self, group: asyncio.TaskGroup) -> None:
         """Subscribe everybody first, then start the stages: nothing published from here on is missed."""
-        observations, percepts, decisions, feedbacks = (
-            self.bus.subscribe(kind) for kind in (Observation, Percept, Decision, Feedback)
-        )
-        group.create_task(self.perception.run(observations), name="perception")
-        group.create_task(self.decider.run(percepts), name="decision")
-        group.create_task(self.acting.run(decisions), name="action")
-        group.create_task(self.learner.run(feedbacks, self.decider), name="learner")
+        subscribe = self.bus.subscribe
+        group.create_task(self.perception.run(subscribe(Observation)), name="perception")
+        group.create_task(self.decider.run(subscribe(Percept)), name="decision")
+        group.create_task(self.acting.run(subscribe(Decision)), name="action")
+        group.create_task(self.learner.run(subscribe(Feedback), self.decider), name="learner")
         group.create_task(self.perception.run_timer(self.config.perception.timer), name="timer")
         for critic in loading.of_role(self.plugins, Critic):
-            group.create_task(self._criticise(critic), name=f"critic {critic.name}")
+            heard = subscribe(Observation, Percept, Decision, Command, Outcome)  # type: ignore[type-var]
+            group.create_task(self._criticise(critic, heard), name=f"critic {critic.name}")
         await self._resume()
 
     async def _resume(self) -> None:
@@ -127,10 +136,9 @@ class App:
         for message in (*decisions, *percepts, *waiting):
             await self.bus.publish(message)
 
-    async def _criticise(self, critic: Critic) -> None:
-        with self.bus.subscribe(Observation, Percept, Decision, Command, Outcome) as messages:  # type: ignore[type-var]
-            async for message in messages:
-                await self._ask(critic, message)
+    async def _criticise(self, critic: Critic, heard: Subscription[Message]) -> None:
+        async for message in heard:
+            await self._ask(critic, message)
 
     async def _ask(self, critic: Critic, message: Message) -> None:
         try:
@@ -161,8 +169,16 @@ class App:
                     await asyncio.sleep(0.02)
 
     def health(self) -> dict[str, Any]:
-        ready = {"journal": self.journal.healthy, "policy": self.policy.ready, "broker": self.broker is None or self.broker.healthy}
-        broken = [f"{child.name}: {child.error}" for child in self.children.values() if child.state in ("restarting", "quarantined")]
+        ready = {
+            "journal": self.journal.healthy,
+            "policy": self.policy.ready,
+            "broker": self.broker is None or self.broker.healthy,
+        }
+        broken = [
+            f"{child.name}: {child.error}"
+            for child in self.children.values()
+            if child.state in ("restarting", "quarantined")
+        ]
         return {
             "ready": ready,
             "degraded": [f"{name} is not ready" for name, ok in ready.items() if not ok] + broken,
@@ -209,7 +225,9 @@ async def run(config: Config) -> None:
 async def serve(app: App, stopping: asyncio.Event) -> None:
     """Run all coroutines of an opened app until `stopping`; the order of the end is the one written at the top."""
     async with asyncio.TaskGroup() as console:
-        page = console.create_task(server.serve(app.control, app.config.http, app.config.agent.data, app.metrics), name="console")
+        page = console.create_task(
+            server.serve(app.control, app.config.http, app.config.agent.data, app.metrics), name="console"
+        )
         await app.policy.wait_ready()
         await app.restore()
         async with asyncio.TaskGroup() as core:
@@ -220,7 +238,9 @@ async def serve(app: App, stopping: asyncio.Event) -> None:
                     edge.create_task(supervise(child, lambda p=plugin: app.operate(p)), name=f"plugin {plugin.name}")  # type: ignore[misc]
                 edge.create_task(_watchdog(app), name="watchdog")
                 systemd.notify("READY=1")
-                log.info("ready", agent=app.config.agent.name, adapter=app.serving.adapter, scopes=len(app.catalogues.scopes))
+                log.info(
+                    "ready", agent=app.config.agent.name, adapter=app.serving.adapter, scopes=len(app.catalogues.scopes)
+                )
                 await stopping.wait()
                 systemd.notify("STOPPING=1")
                 log.info("stopping")
@@ -263,21 +283,10 @@ def _trusted(actuators: Sequence[Actuator]) -> frozenset[str]:
 def zone_of(name: str) -> tzinfo:
     """The time zone of `[agent] timezone`, the machine's if it is empty."""
     if not name:
-        zone = time.strftime("%z")
-        local = Path("/etc/localtime")
-        with suppress(OSError, ZoneInfoNotFoundError, ValueError):
-            return ZoneInfo(str(local.resolve()).split("zoneinfo/", 1)[1])
-        return _fixed(zone)
+        with suppress(OSError, ZoneInfoNotFoundError, ValueError, IndexError):
+            return ZoneInfo(str(Path("/etc/localtime").resolve()).split("zoneinfo/", 1)[1])
+        return datetime.now().astimezone().tzinfo or UTC  # no zone file: the present offset, without rules
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError):
         raise BadConfig(f"[agent] timezone: there is no zone {name!r}; write one such as Europe/Vienna") from None
-
-
-def _fixed(offset: str) -> tzinfo:
-    from datetime import datetime
-
-    return datetime.strptime(offset or "+0000", "%z").tzinfo or ZoneInfo("UTC")
-
-
-__all__ = ["App", "BrokerConfig", "Tool", "opened", "run", "serve", "zone_of"]

@@ -24,7 +24,9 @@ class Section(BaseModel):
 
 
 class AgentConfig(Section):
-    name: str = Field("corrigible", pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$", description="part of the MQTT topics and the client id")
+    name: str = Field(
+        "corrigible", pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$", description="part of the MQTT topics and the client id"
+    )
     data: Path = Field(Path("data"), description="directory of the journal, the adapters and the control token")
     timezone: str = Field("", description="IANA name such as `Europe/Vienna`; empty = the machine's")
     instruction: str = Field("You run a home. Choose what to do.", description="the system prompt")
@@ -32,16 +34,23 @@ class AgentConfig(Section):
 
 class LogConfig(Section):
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe level that is logged")
-    format: Literal["auto", "text", "json"] = Field("auto", description="`auto`: key-value on a terminal, JSON otherwise")
+    format: Literal["auto", "text", "json"] = Field(
+        "auto", description="`auto`: key-value on a terminal, JSON otherwise"
+    )
 
 
 class HttpConfig(Section):
-    host: str = Field("127.0.0.1", description="address of the page and the control interface; only loopback is accepted")
+    host: str = Field(
+        "127.0.0.1", description="address of the page and the control interface; only loopback is accepted"
+    )
     port: int = Field(8765, ge=0, le=65535, description="0 = any free port, written to `data/http.port`")
 
 
 class BrokerConfig(Section):
-    mode: Literal["auto", "configured", "mosquitto", "embedded", "none"] = Field("auto", description="`auto`: the configured host, else mosquitto on PATH, else the embedded broker; `none`: no MQTT at all")
+    mode: Literal["auto", "configured", "mosquitto", "embedded", "none"] = Field(
+        "auto",
+        description="`auto`: the configured host, else mosquitto on PATH, else the embedded broker; `none`: no MQTT at all",
+    )
     host: str = Field("", description="your own broker's host; empty = start one on loopback")
     port: int = Field(1883, ge=0, le=65535, description="0 = any free port (only for a broker that we start)")
     username: str = Field("", description="login at the broker")
@@ -59,24 +68,36 @@ class PerceptionConfig(Section):
     deadband: float = Field(0.02, ge=0, description="relative change of a number below which it is noise")
     quiet: float = Field(0.0, ge=0, description="seconds a scope waits after a sensor percept before the next one")
     numbers: bool = Field(False, description="put the number behind its word")
-    bands: dict[str, list[str | float]] = Field({}, description="quantity -> words and their limits, such as `light = [\"dark\", 10, \"dim\", 200, \"bright\"]`")
+    bands: dict[str, list[str | float]] = Field(
+        {}, description='quantity -> words and their limits, such as `light = ["dark", 10, "dim", 200, "bright"]`'
+    )
     names: dict[str, str] = Field({}, description="topic or sensor name -> the name you want to read")
     scopes: dict[str, str] = Field({}, description="sensor name pattern -> scope; default: the first part of the name")
-    shared: list[str] = Field(["house/*", "outside/*"], description="sensor name patterns that every scope sees, and that wake none")
+    shared: list[str] = Field(
+        ["house/*", "outside/*"], description="sensor name patterns that every scope sees, and that wake none"
+    )
     ignore: list[str] = Field([], description="sensor name patterns that are neither shown nor wake a percept")
-    clock: list[str] = Field(["house/clock"], description="sensors that tell a simulated or recorded local time (ISO 8601)")
+    clock: list[str] = Field(
+        ["house/clock"], description="sensors that tell a simulated or recorded local time (ISO 8601)"
+    )
 
 
 class PolicyConfig(Section):
     model: str = Field("smollm2", description="`smollm2` (inside the installed wheel), a directory or a hub id")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="`auto`: bfloat16 where the CPU computes in it")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="`auto`: bfloat16 where the CPU computes in it"
+    )
     threads: int = Field(1, ge=1, description="CPU threads of the policy worker")
     table: bool = Field(True, description="answer exact repeats of a correction from the table")
     explore: float = Field(0.0, ge=0, le=0.5, description="chance to try another action of `explore_among`")
     explore_among: list[str] = Field([], description="tools that may be tried; empty = none")
     reply_tokens: int = Field(64, ge=1, le=1024, description="longest free text, in tokens")
-    free_below: float = Field(0.5, ge=0, le=1, description="decode a reply freely if the best known one is less likely than this per token")
-    catalogue_tokens: int = Field(0, ge=0, description="list the catalogue in the prompt if it fits in this many tokens")
+    free_below: float = Field(
+        0.5, ge=0, le=1, description="decode a reply freely if the best known one is less likely than this per token"
+    )
+    catalogue_tokens: int = Field(
+        0, ge=0, description="list the catalogue in the prompt if it fits in this many tokens"
+    )
     timeout: float = Field(60.0, gt=0, description="seconds after which a decision falls back to `nothing`")
 
 
@@ -84,9 +105,16 @@ class LearnerConfig(Section):
     enabled: bool = Field(True, description="learn in the background")
     every: float = Field(3600.0, ge=0, description="seconds between cycles if there is new feedback; 0 = never by time")
     after: int = Field(20, ge=0, description="new feedbacks that start a cycle; 0 = never by count")
-    idle: float = Field(0.0, ge=0, description="seconds without a decision that start a cycle if there is new feedback; 0 = off")
-    layers: str = Field("top:15", pattern=r"^(all|top:[1-9][0-9]*)$", description="which layers get LoRA adapters: `all` or `top:K`")
-    targets: list[str] = Field(["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], description="modules that get LoRA adapters")
+    idle: float = Field(
+        0.0, ge=0, description="seconds without a decision that start a cycle if there is new feedback; 0 = off"
+    )
+    layers: str = Field(
+        "top:15", pattern=r"^(all|top:[1-9][0-9]*)$", description="which layers get LoRA adapters: `all` or `top:K`"
+    )
+    targets: list[str] = Field(
+        ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        description="modules that get LoRA adapters",
+    )
     rank: int = Field(16, ge=1, le=512, description="LoRA rank")
     alpha: int = Field(32, ge=1, description="LoRA alpha")
     dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout")
@@ -108,7 +136,9 @@ class LearnerConfig(Section):
 class GateConfig(Section):
     min_holdout: int = Field(20, ge=1, description="with fewer held-out items a release is provisional")
     margin: float = Field(0.0, ge=0, le=1, description="accuracy a candidate may lose on the held-out items")
-    min_recall: float = Field(0.7, ge=0, le=1, description="with few held-out items: share of the training answers it must give")
+    min_recall: float = Field(
+        0.7, ge=0, le=1, description="with few held-out items: share of the training answers it must give"
+    )
     keep: int = Field(20, ge=2, description="adapters kept on disk; the serving one and its predecessor always are")
 
 
@@ -116,7 +146,9 @@ class GuardConfig(Section):
     allow: list[str] = Field(["*"], description="actuator patterns that may be commanded at all")
     rate: int = Field(12, ge=0, description="commands a minute and actuator, at most")
     expiry: float = Field(30.0, gt=0, description="seconds after which a command is too old to send")
-    ranges: dict[str, tuple[float, float]] = Field({}, description="`actuator.argument` -> least and greatest value, on top of the tool's own")
+    ranges: dict[str, tuple[float, float]] = Field(
+        {}, description="`actuator.argument` -> least and greatest value, on top of the tool's own"
+    )
     approval: float = Field(120.0, gt=0, description="seconds a held command waits for a person; then it is denied")
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -120,7 +121,11 @@ class Control:
             "candidates": self._candidates(decision),
             "p_behaviour": decision.p_behaviour,
             "note": decision.note,
-            "table": {"feedback_id": decision.table_feedback, "source": taught.source if taught else "", "at": taught.at if taught else None}
+            "table": {
+                "feedback_id": decision.table_feedback,
+                "source": taught.source if taught else "",
+                "at": taught.at if taught else None,
+            }
             if decision.table_feedback
             else None,
             "timings_ms": decision.timings_ms,
@@ -132,8 +137,6 @@ class Control:
         }
 
     def _candidates(self, decision: Decision) -> list[dict[str, Any]]:
-        import math
-
         rows = [
             {
                 "action": self._text(decision.scope, c.action),
@@ -214,7 +217,9 @@ class Control:
         if not text.strip():
             raise BadInput("there is nothing to answer: the text is empty")
         if scope not in self._catalogues.scopes:
-            raise NotFound(f"there is no scope {scope!r}; the scopes are {', '.join(self._catalogues.scopes) or 'none'}")
+            raise NotFound(
+                f"there is no scope {scope!r}; the scopes are {', '.join(self._catalogues.scopes) or 'none'}"
+            )
         body = {"input": text} if scope == "chat" else {"says": text, **({"who": who} if who else {})}
         message = observe(f"say/{scope}/speech", body, at=self._clock(), source=who or "console")
         with self._bus.subscribe(Decision, lossy=True) as decisions:
@@ -241,7 +246,9 @@ class Control:
         if mode not in MODE_NAMES:
             raise BadInput(f"there is no mode {mode!r}; the modes are {', '.join(MODE_NAMES)}")
         if actuator not in self._catalogues.actuators:
-            raise NotFound(f"there is no actuator {actuator!r}; the actuators are {', '.join(sorted(self._catalogues.actuators))}")
+            raise NotFound(
+                f"there is no actuator {actuator!r}; the actuators are {', '.join(sorted(self._catalogues.actuators))}"
+            )
         switched: dict[str, Mode] = {**self._modes.switched, actuator: mode}  # type: ignore[dict-item]
         await self._journal.set_metadata(MODES_KEY, to_builtins(switched))
         self._modes.switched = switched
@@ -268,17 +275,24 @@ class Control:
         for manifest in self._store.list():
             row = to_builtins(manifest)
             provisional = bool(serving and serving.provisional and serving.adapter == manifest.id)
-            rows.append({**row, "serving": manifest.id == now, "provisional": provisional, "lineage": len(row.get("lineage", ()))})
+            rows.append(
+                {
+                    **row,
+                    "serving": manifest.id == now,
+                    "provisional": provisional,
+                    "lineage": len(row.get("lineage", ())),
+                }
+            )
         return rows
 
     async def adapter(self, id: str) -> dict[str, Any]:
-        return to_builtins(self._store.manifest(id))  # type: ignore[no-any-return]
+        return dict(to_builtins(self._store.manifest(id)))
 
     async def promote(self, id: str) -> dict[str, Any]:
-        return to_builtins(await self._learner.release(id, why="promote", by="person"))  # type: ignore[no-any-return]
+        return dict(to_builtins(await self._learner.release(id, why="promote", by="person")))
 
     async def rollback(self) -> dict[str, Any]:
-        return to_builtins(await self._learner.rollback(by="person"))  # type: ignore[no-any-return]
+        return dict(to_builtins(await self._learner.rollback(by="person")))
 
     # --- helpers ------------------------------------------------------------------------------------------------
 
@@ -300,6 +314,3 @@ class Control:
 def _written(text: str) -> Action | None:
     """An action that a person wrote; the door reads it against the decision's catalogue."""
     return Action(tool=TEXT, arguments={"text": text}) if text else None
-
-
-Health = Callable[[], Awaitable[dict[str, Any]]]

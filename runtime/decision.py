@@ -123,14 +123,23 @@ class Decider:
         except (CorrigibleError, TimeoutError) as error:
             self._metrics.fallbacks.inc()
             log.warning("fell back to nothing", scope=percept.scope, error=str(error) or "the policy took too long")
-            return self._decision(percept, NOTHING, adapter, started, by="fallback", note=str(error) or "policy timeout")
+            return self._decision(
+                percept, NOTHING, adapter, started, by="fallback", note=str(error) or "policy timeout"
+            )
         action, p_behaviour = self._explore(row)
         p_model = math.exp(_log_p(row, action))
         candidates = tuple(
             Candidate(action=a, log_model=lp, log_both=lp) for a, lp in zip(row.actions, row.log_probs, strict=True)
         )
         return self._decision(
-            percept, action, adapter, started, by="model", p_model=p_model, p_behaviour=p_behaviour, candidates=candidates
+            percept,
+            action,
+            adapter,
+            started,
+            by="model",
+            p_model=p_model,
+            p_behaviour=p_behaviour,
+            candidates=candidates,
         )
 
     def _explore(self, row: Scored) -> tuple[Action, float]:

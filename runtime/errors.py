@@ -1,12 +1,12 @@
 """What can go wrong, as a person should read it: every message says what, where and how to mend it.
 
-    CorrigibleError
-    ├── BadConfig      config.toml or the environment
-    ├── BadInput       a payload, a data file, a feedback that cannot be used
-    │   └── BadAction  an action outside its catalogue
-    ├── NotFound       an id nobody knows
-    ├── Unavailable    a part that is needed is not there now (broker, worker, daemon, port)
-    └── Corrupt        a file that is not what its hash or its format says
+CorrigibleError
+├── BadConfig      config.toml or the environment
+├── BadInput       a payload, a data file, a feedback that cannot be used
+│   └── BadAction  an action outside its catalogue
+├── NotFound       an id nobody knows
+├── Unavailable    a part that is needed is not there now (broker, worker, daemon, port)
+└── Corrupt        a file that is not what its hash or its format says
 """
 
 from __future__ import annotations

@@ -23,7 +23,9 @@ MINUTE = 60.0  # seconds
 class Guard:
     """Says why not. Rates run on the monotonic clock, expiry on the wall clock that stamped the command."""
 
-    def __init__(self, config: GuardConfig, kill_file: Path, *, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, config: GuardConfig, kill_file: Path, *, clock: Callable[[], float], monotonic: Callable[[], float]
+    ) -> None:
         self._config = config
         self._kill_file = kill_file
         self._clock = clock

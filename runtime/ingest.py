@@ -29,7 +29,12 @@ class Ingest:
     """`emit` of every sensor ends here."""
 
     def __init__(
-        self, journal: Journal, bus: Bus, table: CorrectionTable, catalogue_of: CatalogueOf, metrics: Metrics,
+        self,
+        journal: Journal,
+        bus: Bus,
+        table: CorrectionTable,
+        catalogue_of: CatalogueOf,
+        metrics: Metrics,
         taught: Callable[[Decision, Feedback], None] = lambda decision, feedback: None,
     ) -> None:
         self._journal = journal

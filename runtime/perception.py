@@ -24,7 +24,20 @@ from runtime.roles import Perceiver, Reading, Situation, World
 from runtime.words import Vocabulary, canonical, in_unit, scalars
 
 VALUE_KEYS = ("value", "state", "level")  # keys that are the topic's own value
-META_KEYS = {"unit", "by", "origin", "source", "id", "ts", "time", "producer", "linkquality", "last_seen", "cmd_id", "who"}
+META_KEYS = {
+    "unit",
+    "by",
+    "origin",
+    "source",
+    "id",
+    "ts",
+    "time",
+    "producer",
+    "linkquality",
+    "last_seen",
+    "cmd_id",
+    "who",
+}
 SPEECH_KEYS = ("says", "text", "message")
 SPEECH_LIMIT = 2000  # characters of what a person says
 
@@ -178,7 +191,9 @@ class Perception:
     def _wakes(self, name: str) -> bool:
         if name.replace("/", "_") in self._actuators or name in self._actuators:
             return False  # the echo of our own act must not ask for the next one
-        if any(fnmatchcase(name, pattern) for pattern in (*self._config.ignore, *self._config.shared, *self._config.clock)):
+        if any(
+            fnmatchcase(name, pattern) for pattern in (*self._config.ignore, *self._config.shared, *self._config.clock)
+        ):
             return False
         return not self._scopes or self._scope(name) in self._scopes
 

@@ -154,6 +154,4 @@ ROLES: tuple[type[Plugin], ...] = (Sensor, Perceiver, Rule, Actuator, Critic)
 
 def observe(topic: str, value: object, *, at: float, source: str = "", id: str = "") -> Observation:
     """An Observation of a JSON-able value; without an `id` it gets a fresh one (so it is never a duplicate)."""
-    return Observation(
-        id=id or new_id("ob"), topic=topic, payload=msgspec.json.encode(value), at=at, source=source
-    )
+    return Observation(id=id or new_id("ob"), topic=topic, payload=msgspec.json.encode(value), at=at, source=source)

@@ -14,7 +14,7 @@ KNOWN_LIMIT = 500  # replies remembered as candidates, newest kept
 class Catalogues:
     """scope -> Catalogue. Tools are fixed at start; known replies grow with feedback."""
 
-    def __init__(self, offers: Sequence[Mapping[str, tuple[Tool, ...]]], *, nothing: bool = True) -> None:
+    def __init__(self, offers: Sequence[Mapping[str, tuple[Tool, ...]]]) -> None:
         self._tools: dict[str, tuple[Tool, ...]] = {}
         self._known: dict[str, dict[str, Action]] = {}
         self._cache: dict[str, Catalogue] = {}
@@ -24,9 +24,12 @@ class Catalogues:
                 self._tools[scope] = self._tools.get(scope, ()) + tools
                 for tool in tools:
                     if tool.actuator and owners.setdefault(tool.actuator, scope) != scope:
-                        raise BadConfig(f"actuator {tool.actuator!r} is in scopes {owners[tool.actuator]!r} and {scope!r}; one scope owns an actuator")
-        if nothing:
-            self._tools = {scope: (DO_NOTHING, *tools) for scope, tools in self._tools.items()}
+                        raise BadConfig(
+                            f"actuator {tool.actuator!r} is in scopes {owners[tool.actuator]!r} and {scope!r}; one scope owns an actuator"
+                        )
+        for scope, tools in self._tools.items():
+            if any(tool.actuator for tool in tools):  # where there is a device, leaving it alone is a choice
+                self._tools[scope] = (DO_NOTHING, *tools)
 
     @property
     def scopes(self) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ class Child:
         self.restarts += 1
         if len(self.failures) == INTENSITY and self.failures[-1] - self.failures[0] < PERIOD:
             return None
-        return min(MAX_BACKOFF, FIRST_BACKOFF * 2 ** min(len(self.failures) - 1, 10))
+        return min(MAX_BACKOFF, FIRST_BACKOFF * 2.0 ** (len(self.failures) - 1))
 
 
 async def supervise(child: Child, run: Callable[[], Awaitable[None]]) -> None:

@@ -10,10 +10,12 @@ from runtime.messages import Action, Decision, Example, Feedback, Percept
 class CorrectionTable:
     """(scope, canonical text) -> the newest action a person gave. Rebuilt from the journal at every start."""
 
-    def __init__(self, corrections: Iterable[Example] = ()) -> None:
-        self._rows: dict[tuple[str, str], tuple[Action, str]] = {
-            (example.scope, example.text): (example.action, example.id) for example in corrections
-        }
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, str], tuple[Action, str]] = {}
+
+    def restore(self, corrections: Iterable[Example]) -> None:
+        """Take over what the journal says is corrected."""
+        self._rows = {(example.scope, example.text): (example.action, example.id) for example in corrections}
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -34,7 +34,11 @@ SYNONYMS = {
     "occupancy": "presence", "motion": "presence", "pir": "presence", "people": "presence", "wind_speed": "wind",
     "local_temperature": "temperature", "carbon_dioxide": "co2",
 }  # fmt: skip
-UNITS = {"f": ("temperature", lambda v: (v - 32) / 1.8), "k": ("temperature", lambda v: v - 273.15), "klx": ("light", lambda v: v * 1000)}
+UNITS = {
+    "f": ("temperature", lambda v: (v - 32) / 1.8),
+    "k": ("temperature", lambda v: v - 273.15),
+    "klx": ("light", lambda v: v * 1000),
+}
 TRUE_WORDS = {"on", "true", "yes", "open", "detected", "home", "present"}
 FALSE_WORDS = {"off", "false", "no", "closed", "clear", "away", "absent"}
 READINGS = re.compile(r"(?<![\w=])([A-Za-z][\w.]*)=(\S*)")
@@ -53,7 +57,9 @@ class Bands:
         words, limits = row[::2], row[1::2]
         ordered = all(isinstance(x, int | float) for x in limits) and list(limits) == sorted(limits)  # type: ignore[type-var]
         if len(row) % 2 == 0 or not ordered or not all(isinstance(w, str) for w in words):
-            raise BadConfig(f'[perception] bands.{name}: write words and rising limits by turns, as in ["dark", 10, "bright"]')
+            raise BadConfig(
+                f'[perception] bands.{name}: write words and rising limits by turns, as in ["dark", 10, "bright"]'
+            )
         return cls(tuple(map(str, words)), tuple(map(float, limits)))
 
     def index(self, value: float) -> int:
@@ -158,7 +164,16 @@ def truth(value: Scalar) -> bool | None:
     return bool(value) if isinstance(value, bool) or value in (0, 1) else None
 
 
-PARTS = ((5, "night"), (8, "early morning"), (11, "morning"), (14, "midday"), (17, "afternoon"), (19, "early evening"), (22, "evening"), (24, "night"))
+PARTS = (
+    (5, "night"),
+    (8, "early morning"),
+    (11, "morning"),
+    (14, "midday"),
+    (17, "afternoon"),
+    (19, "early evening"),
+    (22, "evening"),
+    (24, "night"),
+)
 
 
 def part_of_day(now: datetime) -> str:

@@ -174,7 +174,10 @@ class Journal:
 
     async def quarantined(self, limit: int = 50) -> list[Quarantined]:
         found = await self._rows("quarantine", limit=limit)
-        return [msgspec.structs.replace(msgspec.json.decode(body, type=Quarantined), payload=payload) for body, payload in found]
+        return [
+            msgspec.structs.replace(msgspec.json.decode(body, type=Quarantined), payload=payload)
+            for body, payload in found
+        ]
 
     async def last_observations(self) -> list[Observation]:
         """The newest of every topic: the state of the world."""
@@ -185,7 +188,17 @@ class Journal:
         return msgspec.json.decode(found[0][0]) if found else None
 
     async def counts(self) -> dict[str, int]:
-        tables = ("observation", "percept", "decision", "command", "outcome", "feedback", "cycle", "release", "quarantined")
+        tables = (
+            "observation",
+            "percept",
+            "decision",
+            "command",
+            "outcome",
+            "feedback",
+            "cycle",
+            "release",
+            "quarantined",
+        )
         return {table: int((await self._select(f"SELECT count(*) FROM {table}", {}))[0][0]) for table in tables}
 
     async def curve(self) -> list[tuple[int, float]]:
@@ -216,7 +229,9 @@ async def _migrate(connection: aiosqlite.Connection, path: Path) -> None:
         found = await cursor.fetchone()
     version = int(found[0]) if found else 0
     if version > SCHEMA_VERSION:
-        raise Corrupt(f"{path} was written by a newer Corrigible (schema {version}, this one knows {SCHEMA_VERSION}); upgrade first")
+        raise Corrupt(
+            f"{path} was written by a newer Corrigible (schema {version}, this one knows {SCHEMA_VERSION}); upgrade first"
+        )
     if version < 1:
         await connection.executescript(f"BEGIN; {_sql('schema.sql')} PRAGMA user_version = 1; COMMIT;")
 

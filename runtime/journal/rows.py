@@ -31,7 +31,10 @@ def row(message: Message) -> Row:
     clash = "DO NOTHING"
     if isinstance(message, Cycle):
         clash = "DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in columns if name != "id")
-    return f"INSERT INTO {table} ({names}) VALUES ({values}) ON CONFLICT {'(id) ' if 'UPDATE' in clash else ''}{clash}", columns
+    return (
+        f"INSERT INTO {table} ({names}) VALUES ({values}) ON CONFLICT {'(id) ' if 'UPDATE' in clash else ''}{clash}",
+        columns,
+    )
 
 
 def _columns(message: Message) -> dict[str, Any]:
@@ -43,17 +46,54 @@ def _columns(message: Message) -> dict[str, Any]:
         case Decision():
             return _decision(message)
         case Command(id=id, at=at, decision_id=decision, actuator=actuator, action=action, expires_at=expires):
-            return {"id": id, "at": at, "decision_id": decision, "actuator": actuator, "action": json_of(action), "expires_at": expires}
+            return {
+                "id": id,
+                "at": at,
+                "decision_id": decision,
+                "actuator": actuator,
+                "action": json_of(action),
+                "expires_at": expires,
+            }
         case Outcome(id=id, at=at, decision_id=decision, command_id=command, status=status, reason=reason):
-            return {"id": id, "at": at, "decision_id": decision, "command_id": command, "status": status, "reason": reason}
+            return {
+                "id": id,
+                "at": at,
+                "decision_id": decision,
+                "command_id": command,
+                "status": status,
+                "reason": reason,
+            }
         case Feedback():
             return _feedback(message)
         case Cycle(id=id, started_at=at, state=state, reason=reason, examples=examples, adapter=adapter):
-            return {"id": id, "started_at": at, "state": state, "reason": reason, "examples": examples, "adapter": adapter}
+            return {
+                "id": id,
+                "started_at": at,
+                "state": state,
+                "reason": reason,
+                "examples": examples,
+                "adapter": adapter,
+            }
         case Release(id=id, at=at, lane=lane, adapter=adapter, previous=previous, why=why, provisional=provisional):
-            return {"id": id, "at": at, "lane": lane, "adapter": adapter, "previous": previous, "why": why, "provisional": int(provisional)}
+            return {
+                "id": id,
+                "at": at,
+                "lane": lane,
+                "adapter": adapter,
+                "previous": previous,
+                "why": why,
+                "provisional": int(provisional),
+            }
         case Quarantined(id=id, at=at, topic=topic, reason=reason, size=size, sha256=sha256, payload=payload):
-            return {"id": id, "at": at, "topic": topic, "reason": reason, "size": size, "sha256": sha256, "payload": payload}
+            return {
+                "id": id,
+                "at": at,
+                "topic": topic,
+                "reason": reason,
+                "size": size,
+                "sha256": sha256,
+                "payload": payload,
+            }
     raise TypeError(f"{type(message).__name__} has no table")
 
 

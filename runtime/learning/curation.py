@@ -27,7 +27,8 @@ def recent(examples: Sequence[Example], half_life: float) -> list[Example]:
         return list(examples)
     last = len(examples) - 1
     return [
-        replace(example, weight=max(example.weight * 0.5 ** ((last - i) / half_life), 1e-3)) for i, example in enumerate(examples)
+        replace(example, weight=max(example.weight * 0.5 ** ((last - i) / half_life), 1e-3))
+        for i, example in enumerate(examples)
     ]
 
 

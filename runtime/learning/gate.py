@@ -34,13 +34,18 @@ def judge(report: Report, config: GateConfig) -> Verdict:
     if candidate.accuracy < champion.accuracy - config.margin:
         return Verdict(state="rejected", reason=f"worse: {shown}")
     if candidate.accuracy == champion.accuracy and candidate.log_loss > champion.log_loss:
-        return Verdict(state="rejected", reason=f"no better: {shown}, log-loss {candidate.log_loss:.3f} against {champion.log_loss:.3f}")
+        return Verdict(
+            state="rejected",
+            reason=f"no better: {shown}, log-loss {candidate.log_loss:.3f} against {champion.log_loss:.3f}",
+        )
     return Verdict(state="released", reason=shown)
 
 
 def _few(report: Report, config: GateConfig) -> Verdict:
     recall, before = report.candidate.recall, report.champion.recall
-    shown = f"only {report.holdout} held-out items; it gives {recall:.1%} of the answers it was taught, before {before:.1%}"
+    shown = (
+        f"only {report.holdout} held-out items; it gives {recall:.1%} of the answers it was taught, before {before:.1%}"
+    )
     if recall < config.min_recall or recall < before:
         return Verdict(state="rejected", reason=shown)
     return Verdict(state="provisional", reason=shown)

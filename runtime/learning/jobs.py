@@ -1,8 +1,8 @@
 """The job directory: everything the trainer gets and gives, as files, so that it needs neither database nor daemon.
 
-    job.json       what to do               progress.json  how far it is (rewritten)
-    train.jsonl    examples to train on     report.json    what came out (written last)
-    held.jsonl     examples to be judged by adapter/       the LoRA adapter (PEFT, safetensors)
+job.json       what to do               progress.json  how far it is (rewritten)
+train.jsonl    examples to train on     report.json    what came out (written last)
+held.jsonl     examples to be judged by adapter/       the LoRA adapter (PEFT, safetensors)
 """
 
 from __future__ import annotations

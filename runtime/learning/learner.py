@@ -162,7 +162,9 @@ class Learner:
         finally:
             await self.process.stop()
             self.process = None
-        return await self._judge(cycle, directory, report, examples_at=max(e.at for e in examples), lineage=[e.id for e in train])
+        return await self._judge(
+            cycle, directory, report, examples_at=max(e.at for e in examples), lineage=[e.id for e in train]
+        )
 
     async def _watch(self, cycle: Cycle, process: trainer.Trainer, timeout: float) -> jobs.Report:
         """Start the trainer and pass its progress on until it ends. Raises Unavailable with the reason if it fails."""
@@ -176,9 +178,13 @@ class Learner:
                 raise trainer.gave_up(timeout)
         return await process.report()
 
-    async def _judge(self, cycle: Cycle, directory: Path, report: jobs.Report, *, examples_at: float, lineage: list[str]) -> Cycle:
+    async def _judge(
+        self, cycle: Cycle, directory: Path, report: jobs.Report, *, examples_at: float, lineage: list[str]
+    ) -> Cycle:
         verdict = gate.judge(report, self._config.gate)
-        adapter = await asyncio.to_thread(self._store.publish, directory, parent=self._serving.adapter, lineage=lineage, verdict=verdict.reason)
+        adapter = await asyncio.to_thread(
+            self._store.publish, directory, parent=self._serving.adapter, lineage=lineage, verdict=verdict.reason
+        )
         facts = {**msgspec.to_builtins(report), "adapter": adapter}
         cycle = replace(self.current or cycle, adapter=adapter, report=facts)
         if verdict.state == "rejected":
@@ -188,10 +194,14 @@ class Learner:
             await self.release(adapter, why="gate", provisional=verdict.state == "provisional", cycle=ended)
         except CorrigibleError as error:
             return await self._finish(cycle, "rejected", str(error))
-        live = replace(ended, ended_at=self._clock(), report={**facts, "feedback_to_live_seconds": self._clock() - examples_at})
+        live = replace(
+            ended, ended_at=self._clock(), report={**facts, "feedback_to_live_seconds": self._clock() - examples_at}
+        )
         return await self._finish(live, verdict.state, verdict.reason)
 
-    async def release(self, adapter: str, *, why: str, provisional: bool = False, by: str = "corrigible", cycle: Cycle | None = None) -> Release:
+    async def release(
+        self, adapter: str, *, why: str, provisional: bool = False, by: str = "corrigible", cycle: Cycle | None = None
+    ) -> Release:
         """Load, prove, commit, flip. Raises Corrupt if what would serve is not what was trained."""
         if adapter != "base":
             await self._prove(adapter)

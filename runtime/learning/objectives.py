@@ -15,13 +15,15 @@ from runtime.messages import Example
 from runtime.policy.backbone import Backbone
 from runtime.policy.scoring import Scorer
 
+Step = tuple[int, int, tuple[int, ...]]
+
 
 @dataclass(frozen=True)
 class Item:
     """One example as token ids. `steps` = (position in `ids` whose next token is judged, that token, its rivals)."""
 
     ids: tuple[int, ...]
-    steps: tuple[tuple[int, int, tuple[int, ...]], ...]  # rivals () = the whole vocabulary
+    steps: tuple[Step, ...]  # rivals () = the whole vocabulary
     weight: float
 
 
@@ -45,14 +47,14 @@ def _item(scorer: Scorer, job: Job, example: Example) -> Item:
     answer = prompt.completion(catalogue, catalogue.check(example.action))
     last = len(situation) - 1
     if not catalogue.closed:
-        steps = [(last + i, token, ()) for i, token in enumerate(answer)]
+        steps: list[Step] = [(last + i, token, ()) for i, token in enumerate(answer)]
     else:
         tree, actions = scorer.trie(catalogue)
         number = actions.index(example.action)
         steps = [
             (last + depth, token, tuple(rivals))
             for (depth, token), rivals in zip(tree.steps(number), tree.allowed(number), strict=True)
-        ]  # type: ignore[misc]
+        ]
     used = max((position for position, _, _ in steps), default=last) + 1
     return Item(ids=tuple([*situation, *answer][:used]), steps=tuple(steps), weight=example.weight)
 

@@ -100,7 +100,11 @@ class Registry:
 
     def list(self) -> list[Manifest]:
         """All complete adapters, newest first."""
-        found = [self.manifest(path.name) for path in self.root.glob("*") if NAME.match(path.name) and (path / MANIFEST).is_file()]
+        found = [
+            self.manifest(path.name)
+            for path in self.root.glob("*")
+            if NAME.match(path.name) and (path / MANIFEST).is_file()
+        ]
         return sorted(found, key=lambda m: m.created, reverse=True)
 
     def verify(self, adapter: str, revision: str = "") -> Manifest:

@@ -21,7 +21,6 @@ from runtime.config import LearnerConfig
 from runtime.errors import BadConfig, CorrigibleError, Unavailable
 from runtime.learning import jobs, objectives
 from runtime.learning.evaluate import judge
-from runtime.learning.objectives import Item
 from runtime.messages import Example
 from runtime.policy.backbone import BASE, Backbone
 from runtime.policy.scoring import Scorer

@@ -35,7 +35,9 @@ def _directory(model: str) -> Path:
     path = Path(model).expanduser()
     if path.exists() or model.startswith((".", "/", "~")):
         if not (path / "config.json").is_file():
-            raise Unavailable(f"[policy] model: {model!r} has no config.json; give a directory in Hugging Face format, or {DEFAULT!r}")
+            raise Unavailable(
+                f"[policy] model: {model!r} has no config.json; give a directory in Hugging Face format, or {DEFAULT!r}"
+            )
         return path
     return _hub(model)
 
@@ -48,7 +50,9 @@ def _hub(model: str) -> Path:
         return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise Unavailable(f"[policy] model: {model!r} is neither a directory nor a model that can be fetched now: {reason}") from None
+        raise Unavailable(
+            f"[policy] model: {model!r} is neither a directory nor a model that can be fetched now: {reason}"
+        ) from None
 
 
 def _default() -> Path:
@@ -57,7 +61,9 @@ def _default() -> Path:
         return cache
     spec = find_spec(WHEEL)
     if spec is None or not spec.submodule_search_locations:
-        raise Unavailable("the default model is not installed; run `make install`, or set [policy] model to a directory")
+        raise Unavailable(
+            "the default model is not installed; run `make install`, or set [policy] model to a directory"
+        )
     return _convert(Path(next(iter(spec.submodule_search_locations))), cache)
 
 

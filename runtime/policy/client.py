@@ -100,7 +100,13 @@ class Policy:
         return (await self._score(LIVE, [text], catalogue, adapter, 0.0, ()))[0]
 
     async def score(
-        self, texts: Sequence[str], catalogue: Catalogue, adapter: str, *, floor: float = BULK_FLOOR, gold: Sequence[Action] = ()
+        self,
+        texts: Sequence[str],
+        catalogue: Catalogue,
+        adapter: str,
+        *,
+        floor: float = BULK_FLOOR,
+        gold: Sequence[Action] = (),
     ) -> list[Row]:
         """Many texts, in small batches that live decisions may overtake. Similar lengths share a batch."""
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))

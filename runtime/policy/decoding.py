@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from llguidance import LLMatcher, LLTokenizer
 from torch import Tensor
+from transformers import DynamicCache
 
 from runtime.policy.backbone import Backbone
 
@@ -75,10 +76,12 @@ class GrammarWriter(Writer):
 
 
 @torch.no_grad()
-def write(backbone: Backbone, prefix: object, rows: Sequence[Sequence[int]], writers: Sequence[Writer], limit: int) -> None:
+def write(
+    backbone: Backbone, prefix: DynamicCache, rows: Sequence[Sequence[int]], writers: Sequence[Writer], limit: int
+) -> None:
     """Let every writer write after its prompt rest; at most `limit` model steps, after which a row is left as it is."""
     cache = backbone.repeat(prefix, len(rows))
-    past = int(prefix.get_seq_length())
+    past = prefix.get_seq_length()
     mask = [[1] * past for _ in rows]
     chunks = [[*row, *writer.forced()] for row, writer in zip(rows, writers, strict=True)]
     for _ in range(limit):

@@ -54,7 +54,13 @@ def spelled(catalogue: Catalogue, action: Action) -> str:
 
 
 def replies_only(catalogue: Catalogue) -> bool:
+    """Nothing but replies: the tool's name would say nothing, so it is left out of the text."""
     return all(tool.name == REPLY.name for tool in catalogue.tools)
+
+
+def replies_open(catalogue: Catalogue) -> bool:
+    """True if a reply is all that has to be written: every other tool is in `finite()`."""
+    return all(tool.name == REPLY.name or tool.choices() is not None for tool in catalogue.tools)
 
 
 def listed(catalogue: Catalogue) -> str:

@@ -81,7 +81,9 @@ _answers = msgspec.msgpack.Decoder(Answer)
 def frame(message: Message) -> bytes:
     body = msgspec.msgpack.encode(message)
     if len(body) > FRAME_LIMIT:
-        raise Unavailable(f"a message of {len(body)} bytes is too large for the policy worker; send fewer texts at once")
+        raise Unavailable(
+            f"a message of {len(body)} bytes is too large for the policy worker; send fewer texts at once"
+        )
     return LENGTH.pack(len(body)) + body
 
 

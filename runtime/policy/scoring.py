@@ -15,8 +15,8 @@ from runtime.errors import BadAction
 from runtime.messages import Action
 from runtime.policy import decoding, grammar, trie
 from runtime.policy.backbone import Backbone
+from runtime.policy.prompt import Prompt, listed, replies_only, replies_open
 from runtime.policy.protocol import Row
-from runtime.policy.prompt import Prompt, listed, replies_only
 
 TRIES = 32  # catalogues kept
 PREFIXES = 8  # prompt KVs kept (one for each adapter and listing)
@@ -26,7 +26,9 @@ NARROW = 1e-3  # least p of a first token that a bulk scoring looks below
 class Scorer:
     """Backbone, prompt and catalogues in one place; called by the worker and by the trainer's evaluation."""
 
-    def __init__(self, backbone: Backbone, instruction: str, *, reply_tokens: int, free_below: float, catalogue_tokens: int) -> None:
+    def __init__(
+        self, backbone: Backbone, instruction: str, *, reply_tokens: int, free_below: float, catalogue_tokens: int
+    ) -> None:
         self.backbone = backbone
         self._instruction = instruction
         self._reply_tokens = reply_tokens
@@ -85,7 +87,7 @@ class Scorer:
             prompt = self.prompt(catalogue)
             rows = [prompt.encode(text) for text in texts]
             prefix = self.prefix(adapter, prompt)
-            if not catalogue.closed and not replies_only(catalogue):
+            if not catalogue.closed and not replies_open(catalogue):
                 found = self._structured(prompt, prefix, rows, texts, catalogue)
             else:
                 found = self._finite(prompt, prefix, rows, catalogue, floor)
@@ -93,30 +95,42 @@ class Scorer:
                 return found
             return self._with_gold(prompt, prefix, rows, catalogue, found, gold)
 
-    def _finite(self, prompt: Prompt, prefix: Any, rows: list[list[int]], catalogue: Catalogue, floor: float) -> list[Row]:
+    def _finite(
+        self, prompt: Prompt, prefix: Any, rows: list[list[int]], catalogue: Catalogue, floor: float
+    ) -> list[Row]:
         tree, actions = self.trie(catalogue)
         if not actions:
-            return self._replies(prompt, prefix, rows, [None] * len(rows))
+            return self._replies(prompt, prefix, rows, catalogue, [None] * len(rows))
         logs = trie.score(self.backbone, tree, prefix, rows, floor)
         found = [
-            Row(actions=list(actions), log_probs=log.tolist(), chosen=actions[int(log.argmax())], log_p=float(log.max()))
+            Row(
+                actions=list(actions), log_probs=log.tolist(), chosen=actions[int(log.argmax())], log_p=float(log.max())
+            )
             for log in logs
         ]
         return found if catalogue.closed else self._or_free(prompt, prefix, rows, catalogue, found)
 
-    def _or_free(self, prompt: Prompt, prefix: Any, rows: list[list[int]], catalogue: Catalogue, found: list[Row]) -> list[Row]:
+    def _or_free(
+        self, prompt: Prompt, prefix: Any, rows: list[list[int]], catalogue: Catalogue, found: list[Row]
+    ) -> list[Row]:
         """Where the best known reply is not what the model would write itself, let it write."""
         completions = [prompt.completion(catalogue, row.chosen) for row in found]
-        likelihood = [total / len(ids) for total, ids in zip(self.unmasked(prefix, rows, completions), completions, strict=True)]
+        likelihood = [
+            total / len(ids) for total, ids in zip(self.unmasked(prefix, rows, completions), completions, strict=True)
+        ]
         doubtful = [i for i, per_token in enumerate(likelihood) if per_token < math.log(max(self._free_below, 1e-9))]
-        written = self._replies(prompt, prefix, [rows[i] for i in doubtful], [found[i] for i in doubtful])
+        written = self._replies(prompt, prefix, [rows[i] for i in doubtful], catalogue, [found[i] for i in doubtful])
         for i, row in zip(doubtful, written, strict=True):
             found[i] = row
         return found
 
-    def _replies(self, prompt: Prompt, prefix: Any, rows: list[list[int]], known: Sequence[Row | None]) -> list[Row]:
+    def _replies(
+        self, prompt: Prompt, prefix: Any, rows: list[list[int]], catalogue: Catalogue, known: Sequence[Row | None]
+    ) -> list[Row]:
         if not rows:
             return []
+        if not replies_only(catalogue):  # beside other tools a reply begins with its name
+            rows = [row + prompt.data(REPLY.name) for row in rows]
         writers = [decoding.Writer(prompt.end) for _ in rows]
         decoding.write(self.backbone, prefix, rows, writers, self._reply_tokens)
         written = []
@@ -136,7 +150,9 @@ class Scorer:
         encoded = msgspec.json.encode(catalogue)
         copied = grammar.copies(catalogue)
         writers = [
-            decoding.GrammarWriter(self._grammars, grammar.written(encoded, text if copied else ""), prompt.end, vocabulary)
+            decoding.GrammarWriter(
+                self._grammars, grammar.written(encoded, text if copied else ""), prompt.end, vocabulary
+            )
             for text in texts
         ]
         decoding.write(self.backbone, prefix, rows, writers, decoding.MAX_STEPS)
@@ -147,11 +163,19 @@ class Scorer:
         try:
             action = catalogue.parse(text)
         except BadAction:  # cut off by the step limit: the one way to leave the grammar
-            action = Action(tool="nothing") if any(t.name == "nothing" for t in catalogue.tools) else _shortest(catalogue)
+            action = (
+                Action(tool="nothing") if any(t.name == "nothing" for t in catalogue.tools) else _shortest(catalogue)
+            )
         return Row(actions=[action], log_probs=[writer.log_p], chosen=action, log_p=writer.log_p, free=True)
 
     def _with_gold(
-        self, prompt: Prompt, prefix: Any, rows: list[list[int]], catalogue: Catalogue, found: list[Row], gold: Sequence[Action]
+        self,
+        prompt: Prompt,
+        prefix: Any,
+        rows: list[list[int]],
+        catalogue: Catalogue,
+        found: list[Row],
+        gold: Sequence[Action],
     ) -> list[Row]:
         """Add the gold actions' log-probability: as a candidate where it is one, else as text."""
         if catalogue.closed:

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from runtime.policy.backbone import Backbone
-
-Cache = object
 
 
 @dataclass
@@ -95,13 +94,15 @@ class Trie:
 
 
 @torch.no_grad()
-def score(backbone: Backbone, trie: Trie, prefix: object, rows: Sequence[Sequence[int]], floor: float = 0.0) -> Tensor:
+def score(
+    backbone: Backbone, trie: Trie, prefix: DynamicCache, rows: Sequence[Sequence[int]], floor: float = 0.0
+) -> Tensor:
     """Log-probabilities [B, K] of all candidates after each row (prompt rests that share `prefix`, a cache).
 
     Two forwards: the situations, then the trie's tokens with tree attention. With `floor` > 0 the candidates below a
     first token less likely than it are not asked apart: they share that token's probability evenly.
     """
-    width, past = max(map(len, rows)), _length(prefix)
+    width, past = max(map(len, rows)), prefix.get_seq_length()
     cache = backbone.repeat(prefix, len(rows))
     mask = [[1] * (past + len(row)) + [0] * (width - len(row)) for row in rows]
     hidden = backbone.hidden(rows, cache, mask)
@@ -118,7 +119,7 @@ def score(backbone: Backbone, trie: Trie, prefix: object, rows: Sequence[Sequenc
     return torch.stack([_leaves(trie, found) for found in steps])
 
 
-def _length(cache: object) -> int:
+def _length(cache: DynamicCache) -> int:
     return int(cache.get_seq_length())
 
 
@@ -130,7 +131,7 @@ def _wanted(trie: Trie, root: Tensor | None, floor: float) -> list[int]:
 
 
 def _ask_tree(
-    backbone: Backbone, trie: Trie, cache: object, mask: list[list[int]], lengths: list[int],
+    backbone: Backbone, trie: Trie, cache: DynamicCache, mask: list[list[int]], lengths: list[int],
     wanted: list[list[int]], tokens: Tensor, steps: list[dict[int, Tensor]],
 ) -> None:  # fmt: skip
     """One forward over each row's wanted nodes; a node sees the prompt and its own ancestors only."""
@@ -153,7 +154,9 @@ def _ask_tree(
             attention[i, 0, s, past + s] = 0.0
     move = backbone.device
     hidden = backbone.decode(ids.to(move), attention.to(move), positions.to(move), cache)
-    where = [(i, s, n) for i, nodes in enumerate(wanted) for s, n in enumerate(nodes) if len(trie.nodes[n].children) > 1]
+    where = [
+        (i, s, n) for i, nodes in enumerate(wanted) for s, n in enumerate(nodes) if len(trie.nodes[n].children) > 1
+    ]
     if not where:
         return
     picked = hidden[[i for i, _, _ in where], [s for _, s, _ in where]]
