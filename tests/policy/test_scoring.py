@@ -43,6 +43,16 @@ def test_without_known_replies_one_is_written(backbone: Backbone) -> None:
     assert row.chosen.tool == "reply"
 
 
+def test_a_reply_beside_other_tools_is_picked_or_written(backbone: Backbone) -> None:
+    mixed = Catalogue(tools=(DO_NOTHING, REPLY), known=REPLIES)
+    picked = scorer_of(backbone, 0.0).score(["May I?"], mixed, "base")[0]
+    assert picked.actions == [Action(tool="nothing"), *REPLIES]
+    assert picked.chosen in picked.actions
+    written = scorer_of(backbone, 1.0).score(["May I?"], mixed, "base")[0]
+    assert written.free
+    assert written.chosen.tool == "reply"
+
+
 def test_gold_is_the_candidates_own_log_probability(scorer: Scorer) -> None:
     for action in FINITE.finite():
         row = scorer.score(["It is dark."], FINITE, "base", gold=[action])[0]
