@@ -11,7 +11,7 @@ import pytest
 
 from plugins.house import Case, life, persistence, stream, unseen
 from plugins.house.habits import CHANGED, HABITS, needed
-from plugins.house.model import DEVICES, FEELS, ROOMS, SENSORS, after, catalogue, feel, set_to, spell
+from plugins.house.model import DEVICES, FEELS, ROOMS, SENSORS, Value, after, catalogue, feel, set_to, spell
 from plugins.house.phrases import INTENTS
 from plugins.house.plans import PLANS
 from plugins.house.resident import Resident, accuracy, acts_to_right
@@ -128,14 +128,15 @@ def test_the_person_s_words_are_perception_s_words() -> None:
 def test_the_changed_habits_change_and_the_others_do_not() -> None:
     evening, night, dawn = datetime(2026, 1, 5, 20), datetime(2026, 1, 5, 23), datetime(2026, 1, 5, 6)
     dark = {"presence": "occupied", "light": "dark", "tv": "off", "temperature": "mild", "co2": "fresh"}
-    lamps = {"living_room_lamp": "off", "living_room_blind": "down"}
-    bedroom = {"bedroom_lamp": "off", "bedroom_blind": "down", "bedroom_heating": 17}
+    lamps: dict[str, Value] = {"living_room_lamp": "off", "living_room_blind": "down"}
+    bedroom: dict[str, Value] = {"bedroom_lamp": "off", "bedroom_blind": "down", "bedroom_heating": 17}
+    hall: dict[str, Value] = {"hall_lamp": "off"}
     rows = (
         ("living_room", evening, dark, lamps, set_to("living_room_lamp", "bright"), set_to("living_room_lamp", "dim")),
-        ("hall", night, dark, {"hall_lamp": "off"}, set_to("hall_lamp", "bright"), set_to("hall_lamp", "dim")),
+        ("hall", night, dark, hall, set_to("hall_lamp", "bright"), set_to("hall_lamp", "dim")),
         ("bedroom", dawn, dark, bedroom, set_to("bedroom_blind", "up"), NOTHING),
         ("bedroom", dawn, {**dark, "temperature": "cold"}, bedroom, set_to("bedroom_heating", 21), set_to("bedroom_heating", 19)),
-        ("hall", evening, dark, {"hall_lamp": "off"}, set_to("hall_lamp", "bright"), set_to("hall_lamp", "bright")),
+        ("hall", evening, dark, hall, set_to("hall_lamp", "bright"), set_to("hall_lamp", "bright")),
         ("living_room", evening, {**dark, "presence": "empty"}, lamps, NOTHING, NOTHING),
     )  # fmt: skip
     for room, now, feels, devices, old, new in rows:
