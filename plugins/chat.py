@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 
@@ -46,6 +45,7 @@ class Chat(Sensor, Actuator, Critic):
     def __post_init__(self) -> None:
         self._waiting: dict[str, asyncio.Future[Decision]] = {}  # observation or percept id -> its decision
         self._numbers = itertools.count(1)
+        self.opened = asyncio.Event()  # people can talk now
 
     def tools(self) -> Mapping[str, tuple[Tool, ...]]:
         return {self.scope: (REPLY,)}
@@ -64,10 +64,11 @@ class Chat(Sensor, Actuator, Critic):
         path.chmod(0o600)
         try:
             async with server:
+                self.opened.set()
                 log.info("chat is open", socket=str(path))
                 await server.serve_forever()
         finally:
-            Path(path).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
     def criticise(self, message: Observation | Percept | Decision | Command | Outcome) -> Iterable[Feedback]:
         """Finds the decision on what somebody said here. What they say about it goes through `emit`."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -115,6 +116,7 @@ class Actor:
         return aiomqtt.Client(
             self._host, self._port, username=self._login[0], password=self._login[1], identifier=self._producer,
             protocol=aiomqtt.ProtocolVersion.V5, clean_start=False, properties=session, timeout=RESEND,
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],  # else Nagle adds 40 ms a message
         )  # fmt: skip
 
     def _take(self, message: aiomqtt.Message) -> None:

@@ -6,6 +6,7 @@ a command arrives at `command`, and whatever happens to a device is published as
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -119,12 +120,14 @@ class Player:
         await self._port.ask(case, lambda: self._wake(case))
 
     async def _stage(self, case: Case) -> None:
-        for topic, value in case.observations():
-            if "house/" in topic or "outside/" in topic:
-                await self._show(topic, value)
-        for actuator, value in case.devices.items():
-            if self._devices.get(actuator) != value:
-                await self._set(actuator, value, AUTOMATION)
+        """Sent together, in this order; what wakes the agent is not sent before the agent has all of it."""
+        async with asyncio.TaskGroup() as group:
+            for topic, value in case.observations():
+                if "house/" in topic or "outside/" in topic:
+                    group.create_task(self._show(topic, value))
+            for actuator, value in case.devices.items():
+                if self._devices.get(actuator) != value:
+                    group.create_task(self._set(actuator, value, AUTOMATION))
 
     async def _wake(self, case: Case) -> str:
         """Publish the one message that wakes the agent; returns its id."""
