@@ -1,0 +1,123 @@
+"""The MQTT connection as the loop needs it: aiomqtt, with acknowledgements of our own and errors that are not swallowed.
+
+What aiomqtt 2.5.1 leaves out and is added here: a received message is acknowledged to the broker only by `ack` (after
+the journal's commit); a publish that the broker refuses or that the connection loses raises at once. One object is one
+connection: after a loss a fresh one is made, because a used one does not wait for the broker's greeting again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import ssl
+from typing import Any
+
+import aiomqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from runtime.config import BrokerConfig
+from runtime.errors import BadConfig
+
+IN_FLIGHT = 64  # messages the broker may send us before an acknowledgement (brokers take it as a hint)
+TIMEOUT = 5.0  # seconds for the broker to answer
+
+
+class DurableClient(aiomqtt.Client):
+    """One MQTT 5 connection with a persistent session."""
+
+    def __init__(
+        self, config: BrokerConfig, *, identifier: str, will: aiomqtt.Will | None = None, timeout: float = TIMEOUT
+    ) -> None:
+        session = Properties(PacketTypes.CONNECT)
+        session.SessionExpiryInterval = config.session_expiry
+        session.ReceiveMaximum = IN_FLIGHT
+        super().__init__(
+            config.host,
+            config.port,
+            username=config.username or None,
+            password=config.password.get_secret_value() or None,
+            identifier=identifier,
+            protocol=aiomqtt.ProtocolVersion.V5,
+            will=will,
+            timeout=timeout,
+            keepalive=config.keepalive,
+            clean_start=False,
+            properties=session,
+            tls_context=tls_context(config) if config.tls else None,
+        )
+        self.session_present = False
+        self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._client.manual_ack_set(True)
+        self.pending_calls_threshold = IN_FLIGHT
+
+    def ack(self, message: aiomqtt.Message) -> None:
+        """Tell the broker that this message is ours now. Without effect if the connection is gone: it comes again."""
+        if message.qos:
+            self._client.ack(message.mid, message.qos)
+
+    async def publish(
+        self, /, topic: str, payload: Any = None, qos: int = 0, retain: bool = False,
+        properties: Properties | None = None, *args: Any, timeout: float | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        """Publish and wait for the broker's word. Raises MqttError if it refuses, is lost or says nothing in time."""
+        sent = self._client.publish(topic, payload, qos, retain, properties)
+        if sent.rc:
+            raise aiomqtt.MqttCodeError(sent.rc, f"cannot publish to {topic}")
+        if not qos:
+            return
+        answer = self._answers[sent.mid] = self._loop.create_future()
+        limit = self.timeout if timeout is None else timeout
+        try:
+            await asyncio.wait(
+                (answer, self._disconnected),
+                timeout=None if limit == math.inf else limit,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            self._answers.pop(sent.mid, None)
+        if not answer.done():
+            lost = self._disconnected.done()
+            raise aiomqtt.MqttError(f"publish to {topic}: {'the connection was lost' if lost else 'no answer in time'}")
+        if answer.result().is_failure:
+            raise aiomqtt.MqttError(f"the broker refused the publish to {topic}: {answer.result()}")
+
+    async def subscribe_all(self, filters: list[str]) -> None:
+        """Subscribe at QoS 1. Raises MqttError naming the first filter that the broker refuses."""
+        for topic in filters:
+            for code in await self.subscribe(topic, qos=1):
+                if getattr(code, "is_failure", False):
+                    raise aiomqtt.MqttError(f"the broker refused the subscription {topic!r}: {code}")
+
+    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
+        self.session_present = bool(flags.session_present)
+        super()._on_connect(client, userdata, flags, reason_code, properties)
+
+    def _on_publish(self, client: Any, userdata: Any, mid: int, reason_code: Any, properties: Any) -> None:
+        answer = self._answers.get(mid)
+        if answer is not None and not answer.done():
+            answer.set_result(reason_code)
+
+    async def __aexit__(self, *error: Any) -> None:
+        """Leave without a farewell that could fail: whoever leaves because of an error keeps that error."""
+        if self._disconnected.done():
+            self._disconnected.exception()  # seen, so that asyncio does not report it
+        try:
+            await super().__aexit__(*error)
+        except aiomqtt.MqttError:
+            if error[0] is None:
+                raise
+
+
+def tls_context(config: BrokerConfig) -> ssl.SSLContext:
+    """The TLS settings of `[broker]`. Raises BadConfig naming the file that cannot be used."""
+    try:
+        context = ssl.create_default_context(cafile=config.ca_file or None)
+    except (OSError, ssl.SSLError) as error:
+        raise BadConfig(f"[broker] ca_file: cannot use {config.ca_file!r}: {error}") from None
+    if config.cert_file:
+        try:
+            context.load_cert_chain(config.cert_file, config.key_file or None)
+        except (OSError, ssl.SSLError) as error:
+            raise BadConfig(f"[broker] cert_file, key_file: cannot use {config.cert_file!r}: {error}") from None
+    return context
