@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.utils import logging as transformers_logging
@@ -40,7 +41,7 @@ class Backbone:
             model: Any = AutoModelForCausalLM.from_pretrained(
                 base.directory, dtype=getattr(torch, base.dtype), use_safetensors=True
             )
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise Unavailable(f"cannot load the model in {base.directory}: {str(error).splitlines()[0]}") from None
         self.model = model.to(self.device).eval().requires_grad_(False)
         self.peft: Any = None  # the PEFT wrapper, from the first adapter on

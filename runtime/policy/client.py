@@ -25,7 +25,7 @@ from runtime.policy.protocol import Answer, Failed, Hello, Load, Loaded, Row, Sc
 log = structlog.get_logger("policy")
 LIVE, BULK = 0, 1  # priorities: a decision goes before a batch of an evaluation
 BULK_BATCH = 16  # texts a bulk request carries
-BULK_FLOOR = 1e-3  # bulk scoring does not look below first tokens less likely than this
+BULK_FLOOR = 1e-2  # bulk scoring does not look below first tokens less likely than this
 TRIES = 2  # workers a request may see die before it is given up
 BACKOFF = (0.2, 1.0, 5.0, 15.0)  # seconds between deaths of the worker
 
@@ -195,6 +195,10 @@ class Policy:
                 self._queue.put_nowait(ticket)  # stateless calls: the next worker answers it
             elif not ticket.answer.done():
                 ticket.answer.set_result(Failed(error="the policy worker died twice over this request"))
+            raise
+        except asyncio.CancelledError:
+            if not ticket.answer.done():
+                ticket.answer.set_result(Failed(error="the policy worker was stopped"))
             raise
         if not ticket.answer.done():
             ticket.answer.set_result(answer)

@@ -24,7 +24,11 @@ STRUCTURED = Catalogue(
                 "names": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
             },
         ),
-        Tool(name="HassTimer", arguments={"minutes": {"type": "number"}, "name": {"type": "string"}}, required=("minutes",)),
+        Tool(
+            name="HassTimer",
+            arguments={"minutes": {"type": "number"}, "name": {"type": "string"}},
+            required=("minutes",),
+        ),
         Tool(name="note", arguments={"text": {"type": "string"}}, required=("text",)),
         Tool(name="quiet", arguments={"on": {"type": "boolean"}}, required=("on",)),
         DO_NOTHING,
@@ -42,7 +46,13 @@ ACTIONS = [
     Action(tool="quiet", arguments={"on": True}),
     Action(tool="nothing"),
 ]
-REFUSED = ['HassTurnOn {"brightness":101}', 'HassTimer {"name":"x"}', "note", 'HassTurnOn {"domain":"fan","area":"x"}', "quiet maybe"]
+REFUSED = [
+    'HassTurnOn {"brightness":101}',
+    'HassTimer {"name":"x"}',
+    "note",
+    'HassTurnOn {"domain":"fan","area":"x"}',
+    "quiet maybe",
+]
 TEXTS = ["turn on the light in the hall", "x", "a timer for the pizza, five minutes, please, and hurry"]
 
 

@@ -50,5 +50,7 @@ def test_without_a_chat_template_it_is_plain_text(tmp_path: Path) -> None:
 
 
 def test_the_catalogue_can_be_listed() -> None:
-    catalogue = Catalogue(tools=(Tool(name="nothing"), Tool(name="lamp", arguments={"l": {"enum": ["on"]}}, required=("l",))))
+    catalogue = Catalogue(
+        tools=(Tool(name="nothing"), Tool(name="lamp", arguments={"l": {"enum": ["on"]}}, required=("l",)))
+    )
     assert listed(catalogue) == "Choices: nothing, lamp on"

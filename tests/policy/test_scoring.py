@@ -14,7 +14,9 @@ from runtime.policy.backbone import Backbone
 from runtime.policy.scoring import Scorer
 from tests.policy import tiny
 
-FINITE = Catalogue(tools=(Tool(name="lamp", arguments={"level": {"enum": ["off", "on"]}}, required=("level",)), DO_NOTHING))
+FINITE = Catalogue(
+    tools=(Tool(name="lamp", arguments={"level": {"enum": ["off", "on"]}}, required=("level",)), DO_NOTHING)
+)
 REPLIES = (Action(tool="reply", arguments={"text": "Yes, of course."}), Action(tool="reply", arguments={"text": "No."}))
 KNOWN = Catalogue(tools=(REPLY,), known=REPLIES)
 

@@ -29,7 +29,9 @@ def one_by_one(backbone: Backbone, prompt: list[int], candidates: list[list[int]
     for ids in candidates:
         total = 0.0
         for depth, token in enumerate(ids):
-            rivals = sorted({other[depth] for other in candidates if other[:depth] == ids[:depth] and len(other) > depth})
+            rivals = sorted(
+                {other[depth] for other in candidates if other[:depth] == ids[:depth] and len(other) > depth}
+            )
             if len(rivals) > 1:
                 with torch.no_grad():
                     logits = backbone.model(torch.tensor([prompt + ids[:depth]])).logits[0, -1].float()
