@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from plugins.set_points import between, same, set_point
 from runtime.messages import (
     NOTHING,
     Action,
@@ -141,7 +142,7 @@ class Override(Critic):
         before = self._shown.get(device.actuator)
         self._shown[device.actuator] = value
         self._owner[device.actuator] = device.scope
-        if before is not None and _same(before, value, device.step):
+        if before is not None and same(before, value, device.step):
             return  # said again
         if self._echo(device, before, value, observation.at):
             return
@@ -191,9 +192,9 @@ class Override(Critic):
         """What the person made of the room, compared with how the decision found it."""
         for actuator, device in reversed(trace.touched.items()):
             value = self._shown[actuator]
-            if actuator not in trace.found or not _same(trace.found[actuator], value, device.step):
+            if actuator not in trace.found or not same(trace.found[actuator], value, device.step):
                 tool = self._tools.get(actuator, _Tool(device.argument, []))
-                return Action(tool=actuator, arguments={tool.argument: _set_point(value, device.step, tool.values)})
+                return Action(tool=actuator, arguments={tool.argument: set_point(value, device.step, tool.values)})
         return NOTHING
 
     def _echo(self, device: Device, before: Scalar, value: Scalar, at: float) -> bool:
@@ -201,13 +202,13 @@ class Override(Critic):
         alive = [pair for pair in self._pending.get(device.actuator, ()) if at - pair[0].at <= self.settle]
         self._pending[device.actuator] = alive
         for number, (command, wanted) in enumerate(alive):
-            if _same(wanted, value, device.step):
+            if same(wanted, value, device.step):
                 self._pending[device.actuator] = alive[number + 1 :]  # what was sent before it is overtaken
                 trace = self._traces.get(device.scope)
                 if trace is not None and trace.decision.id != command.decision_id:
                     self._rebase(device, value)  # the late echo of an earlier decision
                 return True
-            if _between(before, value, wanted):
+            if between(before, value, wanted):
                 return True
         return False
 
@@ -272,37 +273,3 @@ def _at(value: Any, path: str) -> Any:
     for key in path.split("."):
         found = found.get(key) if isinstance(found, Mapping) else None
     return found
-
-
-def _number(value: Scalar) -> float | None:
-    if isinstance(value, bool) or value is None:
-        return None
-    try:
-        return float(value)
-    except ValueError:
-        return None
-
-
-def _same(one: Scalar, other: Scalar, step: float) -> bool:
-    """Equal, or numbers less than half a step apart; words are compared without case (`ON`, `on`)."""
-    a, b = _number(one), _number(other)
-    if a is not None and b is not None:
-        return abs(a - b) < step / 2
-    return str(one).strip().lower() == str(other).strip().lower()
-
-
-def _between(before: Scalar, value: Scalar, wanted: Scalar) -> bool:
-    a, b, c = _number(before), _number(value), _number(wanted)
-    return a is not None and b is not None and c is not None and min(a, c) < b < max(a, c)
-
-
-def _set_point(value: Scalar, step: float, values: Iterable[Scalar]) -> Scalar:
-    """The set-point a person must have meant: one of the known values, else a number snapped to the step."""
-    for known in values:
-        if _same(known, value, step):
-            return known
-    number = _number(value)
-    if number is None:
-        return str(value).strip().lower()
-    snapped = float(round(round(number / step) * step, 6))
-    return int(snapped) if snapped.is_integer() else snapped

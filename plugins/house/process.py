@@ -26,7 +26,7 @@ from plugins.house.player import Decided, Player
 from plugins.house.resident import Resident
 from plugins.mqtt_actor import Actor, Heard
 from runtime.errors import BadAction
-from runtime.messages import NOTHING, Action, derived_id
+from runtime.messages import NOTHING, Action, derived_id, new_id
 
 GRACE = 3.0  # seconds between a decision and its command, at most; after that the device was not asked
 
@@ -111,7 +111,7 @@ class OverMqtt:
         await self._say({"decision": decision, "accept": True, "source": who})
 
     async def _say(self, feedback: dict[str, Any]) -> None:
-        await self._actor.send(f"corrigible/{self._agent}/feedback", feedback)
+        await self._actor.send(f"corrigible/{self._agent}/feedback", {"id": new_id("fb"), **feedback})
 
 
 def read_action(decision: Mapping[str, Any], room: str) -> Action:
