@@ -194,8 +194,8 @@ class App:
 
 
 @asynccontextmanager
-async def opened(config: Config) -> AsyncIterator[App]:
-    """Lock, journal, broker, plugins and policy worker, wired and restored; closed in the reverse order."""
+async def opened(config: Config, extra: Sequence[Plugin] = ()) -> AsyncIterator[App]:
+    """Lock, journal, broker, plugins (and `extra` ones) and policy worker, wired; closed in the reverse order."""
     config.agent.data.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         stack.enter_context(lock.hold(config.agent.data))
@@ -205,7 +205,7 @@ async def opened(config: Config) -> AsyncIterator[App]:
             agent=config.agent.name, data=config.agent.data, zone=zone_of(config.agent.timezone),
             broker=broker.config if broker else config.broker.model_copy(update={"mode": "none"}),
         )  # fmt: skip
-        plugins = loading.load(config.plugin, context)
+        plugins = [*loading.load(config.plugin, context), *extra]
         policy = await stack.enter_async_context(Policy(config.policy, config.agent.data, config.agent.instruction))
         app = App(config, journal, policy, plugins, broker, await journal.metadata(MODES_KEY) or {})
         yield app
@@ -244,13 +244,13 @@ async def serve(app: App, stopping: asyncio.Event) -> None:
                 await stopping.wait()
                 systemd.notify("STOPPING=1")
                 log.info("stopping")
-                _cancel(edge)
+                cancel(edge)
             await app.drain()
-            _cancel(core)
+            cancel(core)
         page.cancel()
 
 
-def _cancel(group: asyncio.TaskGroup) -> None:
+def cancel(group: asyncio.TaskGroup) -> None:
     for task in tuple(group._tasks):
         task.cancel()
 

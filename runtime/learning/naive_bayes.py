@@ -8,10 +8,13 @@ import re
 from collections import Counter, defaultdict
 
 WORD = re.compile(r"\w+")
+SMOOTHING = (
+    0.1  # pseudo-count of a word; 1 would make a weaker opponent of it (36 instead of 47 % on BANKING77 after 500)
+)
 
 
 class NaiveBayes:
-    """Multinomial, add-one smoothing."""
+    """Multinomial with additive smoothing."""
 
     def __init__(self) -> None:
         self._labels: Counter[str] = Counter()
@@ -37,8 +40,8 @@ class NaiveBayes:
         return self._labels.most_common(1)[0][0] if self._labels else ""
 
     def _log_p(self, features: list[str], label: str) -> float:
-        words, total = self._words[label], self._totals[label] + len(self._vocabulary) + 1
-        return math.log(self._labels[label]) + sum(math.log((words[f] + 1) / total) for f in features)
+        words, total = self._words[label], self._totals[label] + SMOOTHING * (len(self._vocabulary) + 1)
+        return math.log(self._labels[label]) + sum(math.log((words[f] + SMOOTHING) / total) for f in features)
 
 
 def _features(text: str) -> list[str]:

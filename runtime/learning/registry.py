@@ -12,6 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from runtime.learning import jobs
 from runtime.messages import Message
 
 WEIGHTS, CONFIG, MANIFEST = "adapter_model.safetensors", "adapter_config.json", "manifest.json"
-NAME = re.compile(r"^[0-9a-f]{12}$")  # so that a name cannot leave the folder
+NAME = re.compile(r"[0-9a-f]{12}")  # so that a name cannot leave the folder
 TOLERANCE = 0.05  # nats; rounding between batch shapes and thread counts stays well below, other weights well above
 HEADER_LIMIT = 1 << 20  # bytes of a safetensors header
 FORMATS: dict[str, tuple[str, int]] = {"F32": ("<u4", 0x7F800000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}
@@ -52,7 +53,7 @@ class Registry:
 
     def directory(self, adapter: str) -> Path:
         """Where an adapter lies. Raises NotFound for anything that is not an id."""
-        if not NAME.match(adapter):
+        if not NAME.fullmatch(adapter):
             raise NotFound(f"{adapter[:40]!r} is not an adapter's id; `corrigible adapters` lists them")
         return self.root / adapter
 
@@ -99,12 +100,11 @@ class Registry:
             raise Corrupt(f"{path} cannot be read: {error}") from None
 
     def list(self) -> list[Manifest]:
-        """All complete adapters, newest first."""
-        found = [
-            self.manifest(path.name)
-            for path in self.root.glob("*")
-            if NAME.match(path.name) and (path / MANIFEST).is_file()
-        ]
+        """All complete adapters, newest first; one that cannot be read hides no other."""
+        found = []
+        for path in self.root.glob("*"):
+            with suppress(NotFound, Corrupt):
+                found.append(self.manifest(path.name))
         return sorted(found, key=lambda m: m.created, reverse=True)
 
     def verify(self, adapter: str, revision: str = "") -> Manifest:

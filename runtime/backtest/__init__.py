@@ -1,0 +1,215 @@
+"""`corrigible backtest`: a labelled history through the same perception, decision, action, journal, learner, gate and swap
+as live traffic, with a teacher that corrects wrong decisions and accepts right ones."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime import app as application
+from runtime.app import App
+from runtime.backtest import data
+from runtime.backtest.data import Codec, Line
+from runtime.backtest.session import SCOPE, Road, Session
+from runtime.catalogue import Tool
+from runtime.config import Config, load
+from runtime.errors import BadInput
+from runtime.learning import scores
+from runtime.learning.naive_bayes import NaiveBayes
+from runtime.messages import Action, Command, Decision, Feedback, Observation, Outcome, new_id
+from runtime.roles import Actuator
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line of `corrigible backtest`."""
+
+    stream: Path
+    holdout: Path
+    limit: int | None = None
+    per_class: int | None = None
+    learn_every: int | None = None
+    holdout_limit: int | None = None
+    instruction: str = ""
+    actions: Path | None = None
+    mqtt: bool = False
+    seed: int = 0
+    report: Path | None = None
+    config: Path | None = None
+
+
+@dataclass
+class Listed(Actuator):
+    """The history's actions as tools that need no device."""
+
+    offered: tuple[Tool, ...] = ()
+
+    def tools(self) -> Mapping[str, tuple[Tool, ...]]:
+        return {SCOPE: self.offered}
+
+    async def act(self, command: Command) -> Outcome:
+        raise BadInput("a backtest commands no device")
+
+
+async def run(options: Options, told: Tell = print) -> dict[str, Any]:
+    """The report of one run; written to `options.report` too. Raises BadInput naming file and line of a broken row."""
+    started = time.time()
+    stream = data.take(data.read(options.stream), options.limit, options.per_class)
+    holdout = data.read(options.holdout)[: options.holdout_limit]
+    codec = Codec(data.actions_file(options.actions) if options.actions else stream)
+    with tempfile.TemporaryDirectory(prefix="corrigible-backtest-") as scratch:
+        config = _config(options, codec, Path(scratch))
+        async with application.opened(config, extra=[_named(Listed(codec.catalogue.tools))]) as app:
+            session = await _session(app, options, codec, stream, holdout, told)
+            mixed = app.policy.mixed
+    report = {
+        "stream": {"events": len(stream), "actions": len({line.output for line in stream})},
+        "holdout": {"events": len(holdout)},
+        "seed": options.seed,
+        "wall_seconds": round(time.time() - started, 1),
+        "prequential": {
+            "accuracy": scores.accuracy([True] * len(session.right), session.right),
+            "by_100": [sum(part) / len(part) for part in _hundreds(session.right)],
+        },
+        "baselines": _baselines(session.bayes, holdout),
+        "points": session.points,
+        "cycles": session.cycles,
+        "invalid_decisions": session.invalid,
+        **({"free_reply": session.free} if codec.replies else {}),
+        **session.gauges.report(mixed),
+    }
+    if options.report is not None:
+        options.report.parent.mkdir(parents=True, exist_ok=True)
+        options.report.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return report
+
+
+def _named(plugin: Listed) -> Listed:
+    plugin.name = "backtest"
+    return plugin
+
+
+def _config(options: Options, codec: Codec, scratch: Path) -> Config:
+    """The user's settings, with a scratch data directory, no devices, and learning only when the stream says so."""
+    base = load(options.config)
+    instruction = options.instruction or _instruction(codec)
+    plugins: list[dict[str, Any]] = []
+    if options.mqtt:
+        plugins = [{"use": "plugins.mqtt:Mqtt", "sensors": ["backtest/#"], "feedback": "corrigible/backtest/feedback"}]
+    return base.model_copy(
+        update={
+            "agent": base.agent.model_copy(update={"name": "backtest", "data": scratch, "instruction": instruction}),
+            "broker": base.broker.model_copy(
+                update={"port": 0}
+                if options.mqtt and not base.broker.host
+                else {}
+                if options.mqtt
+                else {"mode": "none"}
+            ),
+            "learner": base.learner.model_copy(update={"after": 0, "every": 0.0, "idle": 0.0, "seed": options.seed}),
+            "plugin": plugins,
+        }
+    )
+
+
+def _instruction(codec: Codec) -> str:
+    if codec.replies:
+        return "Answer the customer."
+    return "Say what is meant." if codec.structured else "Sort the message."
+
+
+async def _session(
+    app: App, options: Options, codec: Codec, stream: list[Line], holdout: list[Line], told: Tell
+) -> Session:
+    """Run the stages around the stream, and end them when it is over."""
+    await app.policy.wait_ready()
+    await app.restore()
+    async with asyncio.TaskGroup() as core:
+        await app.stages(core)
+        async with _road(app, options) as road:
+            session = Session(app, road, codec, holdout, told)
+            await session.run(stream, options.learn_every)
+        await app.drain()
+        application.cancel(core)
+    return session
+
+
+@asynccontextmanager
+async def _road(app: App, options: Options) -> AsyncIterator[Road]:
+    if not options.mqtt:
+        yield Direct(app)
+        return
+    async with asyncio.TaskGroup() as edge:
+        for plugin in app.plugins:
+            edge.create_task(app.operate(plugin), name=f"plugin {plugin.name}")
+        remote = importlib.import_module("plugins.mqtt_actor")  # by name: the runtime imports no plugin
+        broker = app.broker.config
+        actor = remote.Actor(
+            broker.host, broker.port, producer="teacher", agent="backtest", topics=("corrigible/backtest/decision/#",),
+            username=broker.username, password=broker.password.get_secret_value(),
+        )  # fmt: skip
+        async with actor.connected():
+            yield OverMqtt(actor, app)
+        application.cancel(edge)
+
+
+class Direct:
+    """In process: the door of every sensor."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def event(self, observation: Observation) -> None:
+        await self._app.ingest.emit(observation)
+
+    async def feedback(self, decision: Decision, action: Action | None) -> None:
+        await self._app.ingest.emit(
+            Feedback(
+                id=new_id("fb"), decision_id=decision.id, kind="acceptance" if action is None else "correction",
+                source="teacher", at=time.time(), action=action,
+            )
+        )  # fmt: skip
+
+
+class OverMqtt:
+    """Over the broker: events and feedback as any device and person would send them; returns when they are in the journal."""
+
+    def __init__(self, actor: Any, app: App) -> None:
+        self._actor = actor
+        self._app = app
+
+    async def event(self, observation: Observation) -> None:
+        await self._actor.send(observation.topic, observation.payload, id=observation.id)
+
+    async def feedback(self, decision: Decision, action: Action | None) -> None:
+        said = {"accept": True} if action is None else {"correct": {"tool": action.tool, "arguments": action.arguments}}
+        body = json.dumps({"decision": decision.id, "source": "teacher", **said}).encode()
+        await self._actor.send("corrigible/backtest/feedback", body)
+
+
+def _baselines(bayes: NaiveBayes, holdout: list[Line]) -> dict[str, float]:
+    """On the holdout, having seen the same stream. Persistence says what was right the row before."""
+    gold = [line.output for line in holdout]
+    said = [bayes.predict(line.input) for line in holdout]
+    last = [bayes.majority, *gold[:-1]]
+    return {
+        "naive_bayes": scores.accuracy(gold, said),
+        "naive_bayes_balanced": scores.balanced_accuracy(gold, said),
+        "majority": scores.accuracy(gold, [bayes.majority] * len(gold)),
+        "persistence": scores.accuracy(gold, last),
+        "persistence_balanced": scores.balanced_accuracy(gold, last),
+    }
+
+
+def _hundreds(values: list[bool]) -> list[list[bool]]:
+    return [values[i : i + 100] for i in range(0, len(values), 100)]
