@@ -1,0 +1,123 @@
+"""What is on disk serves only if it is whole, finite and the same as on the day it was made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from runtime.errors import Corrupt, NotFound
+from runtime.learning import jobs, registry
+from runtime.learning.jobs import Base, Job, Report, Scores
+from runtime.learning.registry import MANIFEST, WEIGHTS, Registry
+
+
+def finished(directory: Path, value: float = 0.5) -> Path:
+    """A job directory as the trainer leaves it."""
+    job = Job(base=Base(directory="/models/x", revision="rev1", dtype="float32"), instruction="x", catalogues={})
+    jobs.write(directory, job, [], [])
+    made = directory / jobs.ADAPTER
+    made.mkdir()
+    safetensors.numpy.save_file({"lora_A": np.full((4, 8), value, np.float32)}, made / WEIGHTS)
+    (made / "adapter_config.json").write_text("{}")
+    report = Report(
+        examples=1, holdout=0, seconds=1.0, examples_per_second=1.0, epochs=1, early_stopped=False, candidate=Scores(),
+        champion=Scores(), wins=0, losses=0, fingerprint=(-1.0, -2.0), parameters={"rank": 4},
+    )  # fmt: skip
+    jobs.write_atomically(directory / jobs.REPORT, report)
+    return directory
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Registry:
+    return Registry(tmp_path / "adapters")
+
+
+def published(store: Registry, job: Path) -> str:
+    return store.publish(job, parent="base", lineage=["fb-1", "fb-2"], verdict="better")
+
+
+def test_a_version_keeps_its_lineage(store: Registry, tmp_path: Path) -> None:
+    adapter = published(store, finished(tmp_path / "job"))
+    manifest = store.verify(adapter, "rev1")
+    assert (manifest.parent, manifest.lineage, manifest.revision) == ("base", ("fb-1", "fb-2"), "rev1")
+    assert manifest.parameters == {"rank": 4}
+    assert [m.id for m in store.list()] == [adapter]
+    assert published(store, tmp_path / "job") == adapter  # the same weights are the same version
+
+
+def test_changed_bytes_are_found(store: Registry, tmp_path: Path) -> None:
+    adapter = published(store, finished(tmp_path / "job"))
+    weights = store.directory(adapter) / WEIGHTS
+    raw = bytearray(weights.read_bytes())
+    raw[-1] ^= 1
+    weights.write_bytes(raw)
+    with pytest.raises(Corrupt, match="changed on disk"):
+        store.verify(adapter)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_found(store: Registry, tmp_path: Path, value: float) -> None:
+    adapter = published(store, finished(tmp_path / "job", value))
+    with pytest.raises(Corrupt, match="not finite"):
+        store.verify(adapter)
+
+
+def test_another_base_is_refused(store: Registry, tmp_path: Path) -> None:
+    adapter = published(store, finished(tmp_path / "job"))
+    with pytest.raises(Corrupt, match="rev1"):
+        store.verify(adapter, "rev2")
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "", "base", "aaaaaaaaaaaa/..", "AAAAAAAAAAAA", "aaaaaaaaaaaa\n"])
+def test_a_name_cannot_leave_the_folder(store: Registry, name: str) -> None:
+    with pytest.raises(NotFound):
+        store.directory(name)
+
+
+def test_an_unknown_id_is_not_found(store: Registry) -> None:
+    with pytest.raises(NotFound, match="no adapter 'aaaaaaaaaaaa'"):
+        store.verify("aaaaaaaaaaaa")
+
+
+def test_a_broken_manifest_is_named_and_hides_no_other(store: Registry, tmp_path: Path) -> None:
+    good, bad = published(store, finished(tmp_path / "a", 0.1)), published(store, finished(tmp_path / "b", 0.2))
+    (store.directory(bad) / MANIFEST).write_text("{")
+    with pytest.raises(Corrupt, match="cannot be read"):
+        store.manifest(bad)
+    assert [m.id for m in store.list()] == [good]
+
+
+def test_an_unfinished_job_is_not_published(store: Registry, tmp_path: Path) -> None:
+    job = finished(tmp_path / "job")
+    (job / jobs.REPORT).unlink()
+    with pytest.raises(Corrupt, match="no finished adapter"):
+        published(store, job)
+
+
+def test_a_half_stored_version_is_replaced(store: Registry, tmp_path: Path) -> None:
+    job = finished(tmp_path / "job")
+    adapter = published(store, job)
+    (store.directory(adapter) / MANIFEST).unlink()  # as if the power went before the end
+    assert store.list() == []
+    assert published(store, job) == adapter
+    store.verify(adapter)
+
+
+def test_pruning_keeps_the_newest_and_the_protected(store: Registry, tmp_path: Path) -> None:
+    ids = [published(store, finished(tmp_path / str(n), n + 1.0)) for n in range(5)]
+    for n, adapter in enumerate(ids):  # the clock may not have moved between them
+        path = store.directory(adapter) / MANIFEST
+        jobs.write_atomically(path, msgspec.structs.replace(store.manifest(adapter), created=float(n)))
+    store.prune(2, protected={ids[0]})
+    assert {m.id for m in store.list()} == {ids[0], ids[3], ids[4]}
+
+
+def test_fingerprints_agree_or_it_is_not_served() -> None:
+    registry.same_fingerprint("a", [-1.0, -2.0], [-1.001, -2.0])
+    for served in ([-1.0], [-1.0, -3.0], [-1.0, float("nan")]):
+        with pytest.raises(Corrupt, match="probes"):
+            registry.same_fingerprint("a", [-1.0, -2.0], served)

@@ -1,0 +1,189 @@
+"""The training program, run by hand as a person would: job directory in, adapter and report out, or one sentence."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from runtime.catalogue import DO_NOTHING, REPLY, Catalogue, Tool
+from runtime.config import LearnerConfig
+from runtime.learning import jobs, train
+from runtime.learning.jobs import Base, Job, Report
+from runtime.learning.registry import Registry, same_fingerprint
+from runtime.messages import Action, Example
+from runtime.policy.backbone import Backbone
+from runtime.policy.scoring import Scorer
+from tests.policy import tiny
+
+LAMP = Tool(name="lamp", arguments={"level": {"enum": ["off", "dim", "bright"]}}, required=("level",))
+NOTE = Tool(name="note", arguments={"where": {"type": "string"}, "times": {"type": "integer"}})
+CATALOGUES = {
+    "hall": Catalogue(tools=(LAMP, DO_NOTHING)),
+    "chat": Catalogue(tools=(DO_NOTHING, REPLY)),
+    "desk": Catalogue(tools=(NOTE, DO_NOTHING)),
+}
+INSTRUCTION = "Choose what to do."
+
+
+def lamp(level: str) -> Action:
+    return Action(tool="lamp", arguments={"level": level})
+
+
+TAUGHT = [
+    ("hall", "It is dark.", lamp("bright")),
+    ("hall", "We watch a film.", lamp("dim")),
+    ("hall", "Good night.", lamp("off")),
+    ("hall", "All is well.", Action(tool="nothing")),
+    ("chat", "Who are you?", Action(tool="reply", arguments={"text": "Your house."})),
+    ("desk", "Note the keys, twice.", Action(tool="note", arguments={"where": "keys", "times": 2})),
+]
+TRAIN = [Example(id=f"fb-{n}", scope=s, text=t, action=a, at=float(n)) for n, (s, t, a) in enumerate(TAUGHT)]
+HELD = [Example(id="fb-h", scope="hall", text="It is very dark.", action=lamp("bright"), at=9.0)]
+
+
+def job_directory(directory: Path, model: Base, champion: Path | None = None, **settings: Any) -> Path:
+    chosen = LearnerConfig(**{"layers": "all", "epochs": 1, "min_steps": 60, "lr": 0.02, "batch": 4, **settings})
+    job = Job(
+        base=model, instruction=INSTRUCTION, catalogues=CATALOGUES, champion=str(champion or ""),
+        settings=chosen.model_dump(mode="json"), reply_tokens=12,
+    )  # fmt: skip
+    jobs.write(directory, job, TRAIN, HELD)
+    return directory
+
+
+def run(directory: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "runtime.learning.train", str(directory)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def report(directory: Path) -> Report:
+    found = jobs.read_report(directory)
+    assert found is not None
+    return found
+
+
+def test_by_hand_from_job_to_a_serving_adapter(model: Base, tmp_path: Path) -> None:
+    directory = job_directory(tmp_path / "job", model)
+    done = run(directory)
+    assert done.returncode == 0, done.stderr
+    assert "step" in done.stdout
+    found = report(directory)
+    assert found.candidate.recall == 1.0
+    assert found.champion.recall < 1.0
+    assert (found.examples, found.holdout) == (len(TRAIN), len(HELD))
+    progress = jobs.read_progress(directory)
+    assert progress is not None
+    assert progress.progress == 1.0
+
+    store = Registry(tmp_path / "adapters")
+    adapter = store.publish(directory, parent="base", lineage=[e.id for e in TRAIN], verdict="better")
+    manifest = store.verify(adapter, model.revision)
+    backbone = Backbone(model)
+    backbone.load(adapter, store.directory(adapter))
+    same_fingerprint(adapter, manifest.fingerprint, backbone.fingerprint(adapter))
+    scorer = Scorer(backbone, INSTRUCTION, reply_tokens=12, free_below=0.5, catalogue_tokens=0)
+    for scope, text, action in TAUGHT:  # a finite, a written and a structured answer from the weights alone
+        assert scorer.score([text], CATALOGUES[scope], adapter)[0].chosen == action
+
+
+def test_the_champion_is_judged_on_the_same_items(model: Base, tmp_path: Path) -> None:
+    first = job_directory(tmp_path / "first", model)
+    train.Run(first)()
+    second = job_directory(tmp_path / "second", model, champion=first / jobs.ADAPTER, seed=1)
+    before, after = report_of(first), report_of(second)
+    assert after.champion.recall == before.candidate.recall == 1.0
+    assert after.candidate.recall == 1.0
+    assert after.fingerprint != before.fingerprint
+
+
+def report_of(directory: Path) -> Report:
+    return train.Run(directory)()
+
+
+def test_the_same_seed_gives_the_same_weights(model: Base, tmp_path: Path) -> None:
+    prints = [report_of(job_directory(tmp_path / name, model, min_steps=4)).fingerprint for name in "ab"]
+    assert prints[0] == pytest.approx(prints[1], abs=1e-3)
+
+
+def test_the_best_epoch_is_kept(model: Base, tmp_path: Path) -> None:
+    found = report_of(job_directory(tmp_path / "job", model, epochs=60, patience=1, lr=0.1))
+    assert found.early_stopped
+    assert found.epochs < 60
+
+
+def test_only_the_top_layers_are_trained(model: Base, tmp_path: Path) -> None:
+    directory = job_directory(tmp_path / "job", model, layers="top:1", min_steps=2)
+    train.Run(directory)()
+    header = safetensors_names(directory / jobs.ADAPTER / "adapter_model.safetensors")
+    assert header
+    assert all(".layers.3." in name for name in header)
+
+
+def safetensors_names(path: Path) -> list[str]:
+    raw = path.read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    return [name for name in msgspec.json.decode(raw[8 : 8 + size]) if name != "__metadata__"]
+
+
+def test_another_architecture_by_configuration(tmp_path: Path) -> None:
+    model = tiny.gpt2(tmp_path / "gpt2")
+    directory = job_directory(tmp_path / "job", model, targets=["c_attn", "c_fc"])
+    train.Run(directory)()
+    done = run(directory)
+    assert done.returncode == 0, done.stderr
+    assert report(directory).candidate.recall > report(directory).champion.recall
+
+
+def test_modules_that_do_not_exist_are_one_sentence(model: Base, tmp_path: Path) -> None:
+    done = run(job_directory(tmp_path / "job", model, targets=["c_attn"]))
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("[learner] targets:")
+    assert "Traceback" not in done.stderr
+    assert jobs.read_report(tmp_path / "job") is None
+
+
+def test_a_loss_that_is_not_finite_is_one_sentence(model: Base, tmp_path: Path) -> None:
+    done = run(job_directory(tmp_path / "job", model, lr=1e30))
+    assert done.returncode == 1
+    assert "not finite; try a smaller [learner] lr" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert jobs.read_report(tmp_path / "job") is None
+
+
+@pytest.mark.parametrize("name", [jobs.JOB, jobs.TRAIN])
+def test_a_broken_job_is_one_sentence(model: Base, tmp_path: Path, name: str) -> None:
+    directory = job_directory(tmp_path / "job", model)
+    (directory / name).write_text('{"x')
+    done = run(directory)
+    assert done.returncode == 1
+    assert f"{name} cannot be read" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_killed_trainer_leaves_no_report(model: Base, tmp_path: Path) -> None:
+    directory = job_directory(tmp_path / "job", model, min_steps=100000)
+    command = [sys.executable, "-m", "runtime.learning.train", str(directory)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # it trains
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(60)
+    assert jobs.read_report(directory) is None
+    with pytest.raises(Exception, match="no finished adapter"):
+        Registry(tmp_path / "adapters").publish(directory, parent="base", lineage=[], verdict="")
+
+
+def test_layers_and_learning_rate() -> None:
+    assert train.which_layers("top:2", 4) == [2, 3]
+    assert train.which_layers("top:9", 4) == train.which_layers("all", 4) == [0, 1, 2, 3]
+    rates = [train.schedule(step, 100) for step in range(100)]
+    assert max(rates) == 1.0
+    assert rates[0] < 0.5
+    assert rates[-1] == pytest.approx(train.FLOOR, abs=0.01)
