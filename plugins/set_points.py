@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from runtime.messages import Scalar
 
+SWITCH = {"true": "on", "false": "off"}  # how some devices say it
+
 
 def number(value: Scalar) -> float | None:
     if isinstance(value, bool) or value is None:
@@ -21,7 +23,12 @@ def same(one: Scalar, other: Scalar, step: float) -> bool:
     a, b = number(one), number(other)
     if a is not None and b is not None:
         return abs(a - b) < step / 2
-    return str(one).strip().lower() == str(other).strip().lower()
+    return _word(one) == _word(other)
+
+
+def _word(value: Scalar) -> str:
+    word = str(value).strip().lower()
+    return SWITCH.get(word, word)
 
 
 def between(before: Scalar, value: Scalar, wanted: Scalar) -> bool:
@@ -36,6 +43,6 @@ def set_point(value: Scalar, step: float, values: Iterable[Scalar]) -> Scalar:
             return known
     found = number(value)
     if found is None:
-        return str(value).strip().lower()
+        return _word(value)
     snapped = float(round(round(found / step) * step, 6))
     return int(snapped) if snapped.is_integer() else snapped

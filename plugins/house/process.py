@@ -24,6 +24,7 @@ from plugins.house import Case, stream
 from plugins.house.model import BY_ACTUATOR, DEVICES, catalogue, spell
 from plugins.house.player import Decided, Player
 from plugins.house.resident import Resident
+from plugins.house.settings import as_toml
 from plugins.mqtt_actor import Actor, Heard
 from runtime.errors import BadAction
 from runtime.messages import NOTHING, Action, derived_id, new_id
@@ -195,6 +196,11 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=240, help="situations; the habits change after half of them")
     parser.add_argument("--start", type=int, default=0, help="number of the first situation to play")
     parser.add_argument("--patience", type=float, default=60.0, help="seconds to wait for a decision")
+    parser.add_argument("--print-config", action="store_true", help="print the daemon's configuration for this home")
     parser.add_argument("--controlled", action="store_true", help="obey JSON lines on stdin")
+    arguments = parser.parse_args()
+    if arguments.print_config:
+        sys.stdout.write(as_toml())
+        return
     with suppress(KeyboardInterrupt):
-        asyncio.run(play(parser.parse_args()))
+        asyncio.run(play(arguments))

@@ -155,6 +155,16 @@ def test_sensors_on_topics_of_the_same_shape_are_not_devices() -> None:
     assert [f.action for f in room.noticed] == [set_to(LAMP, "off")]
 
 
+def test_a_switch_may_say_true_or_ON() -> None:
+    device = Device(actuator="plug", scope="office", topic="plug/state")
+    room = Room(Override(devices=[device]))
+    room.decide("office", Action(tool="plug", arguments={"level": "on"}))
+    for number, body in enumerate([b"true", b'"ON"', b'{"state": "on"}', b"OFF"]):
+        observation = Observation(id=f"p{number}", topic=device.topic, payload=body, at=room.now + 1)
+        room.noticed.extend(room.critic.criticise(observation))
+    assert [f.action for f in room.noticed] == [Action(tool="plug", arguments={"level": "off"})]
+
+
 def test_a_declared_device_with_its_own_topic_path_and_words() -> None:
     device = Device(actuator="desk", scope="office", topic="zigbee2mqtt/desk", path="light.brightness", step=10)
     critic = Override(devices=[device])
