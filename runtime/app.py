@@ -96,7 +96,7 @@ class App:
         )
         self.children = {plugin.name: Child(plugin.name) for plugin in plugins}
         self.control = Control(
-            config, journal, self.bus, self.catalogues, self.ingest, self.acting, self.modes, self.learner, self.store,
+            config, journal, self.bus, self.catalogues, self.ingest, self.decider, self.acting, self.modes, self.learner, self.store,
             health=self.health, topics=self.topics,
         )  # fmt: skip
 
@@ -194,8 +194,10 @@ class App:
 
 
 @asynccontextmanager
-async def opened(config: Config, extra: Sequence[Plugin] = ()) -> AsyncIterator[App]:
-    """Lock, journal, broker, plugins (and `extra` ones) and policy worker, wired; closed in the reverse order."""
+async def opened(config: Config, extra: Sequence[Plugin] = (), *, worker: bool = True) -> AsyncIterator[App]:
+    """Lock, journal, broker, plugins (and `extra` ones) and policy worker, wired; closed in the reverse order.
+
+    Without `worker` no model is started: enough for what only concerns the journal."""
     config.agent.data.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         stack.enter_context(lock.hold(config.agent.data))
@@ -206,7 +208,9 @@ async def opened(config: Config, extra: Sequence[Plugin] = ()) -> AsyncIterator[
             broker=broker.config if broker else config.broker.model_copy(update={"mode": "none"}),
         )  # fmt: skip
         plugins = [*loading.load(config.plugin, context), *extra]
-        policy = await stack.enter_async_context(Policy(config.policy, config.agent.data, config.agent.instruction))
+        policy = Policy(config.policy, config.agent.data, config.agent.instruction)
+        if worker:
+            await stack.enter_async_context(policy)
         app = App(config, journal, policy, plugins, broker, await journal.metadata(MODES_KEY) or {})
         yield app
 

@@ -6,8 +6,8 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from msgspec import to_builtins
@@ -17,6 +17,7 @@ from runtime.action import Acting
 from runtime.bus import Bus, Subscription
 from runtime.catalogue import REPLY
 from runtime.config import Config, Mode
+from runtime.decision import Decider
 from runtime.errors import BadInput, NotFound, Unavailable
 from runtime.guard import Modes
 from runtime.ingest import TEXT, Ingest
@@ -43,6 +44,7 @@ class Control:
         bus: Bus,
         catalogues: Catalogues,
         ingest: Ingest,
+        decider: Decider,
         acting: Acting,
         modes: Modes,
         learner: Learner,
@@ -57,6 +59,7 @@ class Control:
         self._bus = bus
         self._catalogues = catalogues
         self._ingest = ingest
+        self._decider = decider
         self._acting = acting
         self._modes = modes
         self._learner = learner
@@ -81,6 +84,7 @@ class Control:
             "provisional": bool(release and release.provisional),
             "modes": await self.modes(),
             "kill": self._acting.guard.killed,
+            "table": self._decider.table_on,
             "counts": await self._journal.counts(),
             "cycle": to_builtins(cycle) if cycle else None,
             "feedback_since": await self._journal.feedback_since(cycle.started_at if cycle else 0.0),
@@ -254,6 +258,11 @@ class Control:
         self._modes.switched = switched
         return {"actuator": actuator, "mode": mode}
 
+    async def set_table(self, on: bool) -> dict[str, Any]:
+        """Switch the exact-match table for now (`[policy] table` holds again after a restart)."""
+        self._decider.table_on = on
+        return {"table": on}
+
     async def kill(self, on: bool) -> dict[str, Any]:
         await asyncio.to_thread(self._acting.guard.kill, on)
         return {"kill": on}
@@ -314,3 +323,15 @@ class Control:
 def _written(text: str) -> Action | None:
     """An action that a person wrote; the door reads it against the decision's catalogue."""
     return Action(tool=TEXT, arguments={"text": text}) if text else None
+
+
+@asynccontextmanager
+async def offline(config: Config) -> AsyncIterator[Control]:
+    """The same with the daemon down: takes the lock, opens the journal, starts no plugin, no broker and no model."""
+    from runtime import app  # the app is built around a Control; here a Control needs an app
+
+    async with app.opened(config.model_copy(update={"broker": config.broker.model_copy(update={"mode": "none"})}), worker=False) as parts:
+        parts.table.restore(await parts.journal.corrections())
+        for example in await parts.journal.examples(config.learner.window):
+            parts.catalogues.know(example.scope, example.action)
+        yield parts.control

@@ -21,7 +21,11 @@ P = TypeVar("P")
 
 def load(entries: Sequence[dict[str, Any]], context: Context) -> list[Plugin]:
     """One plugin object for each `[[plugin]]` table, in order. Raises BadConfig naming the table and the key."""
-    return [_build(number, dict(entry), context) for number, entry in enumerate(entries, start=1)]
+    plugins = [_build(number, dict(entry), context) for number, entry in enumerate(entries, start=1)]
+    for number, plugin in enumerate(plugins):
+        if any(plugin.name == other.name for other in plugins[:number]):
+            raise BadConfig(f"two plugins are called {plugin.name!r}; give one of them another `name`")
+    return plugins
 
 
 def of_role(plugins: Sequence[Plugin], role: Callable[..., P]) -> list[P]:

@@ -65,6 +65,10 @@ class Kill(Body, frozen=True, kw_only=True):
     on: bool
 
 
+class Table(Body, frozen=True, kw_only=True):
+    on: bool
+
+
 class Approve(Body, frozen=True, kw_only=True):
     command_id: str
     yes: bool
@@ -102,6 +106,7 @@ def application(control: Control, metrics: figures.Metrics, streams: events.Stre
             post("/api/say", _posted(Say, lambda b: control.say(b.text, b.scope, b.who))),
             post("/api/modes", _posted(SetMode, lambda b: control.set_mode(b.actuator, b.mode))),
             post("/api/kill", _posted(Kill, lambda b: control.kill(b.on))),
+            post("/api/table", _posted(Table, lambda b: control.set_table(b.on))),
             post("/api/approve", _posted(Approve, lambda b: control.approve(b.command_id, b.yes))),
             post("/api/learn", _posted(Empty, lambda _: control.learn())),
             post("/api/rollback", _posted(Empty, lambda _: control.rollback())),

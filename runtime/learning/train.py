@@ -30,6 +30,7 @@ WARM_UP = 0.06  # share of the steps over which the learning rate rises
 FLOOR = 0.1  # share of the learning rate that is left at the end
 RECALL_SAMPLE = 48  # training items asked again at the end
 STOP_SAMPLE = 64  # held-out items asked after every epoch
+STOP_LEAST = 20  # with fewer held-out items their log-loss is noise: all epochs are made and the last is kept
 
 
 class Run:
@@ -146,7 +147,7 @@ class Run:
                 best, kept, waited = now if now is not None else best, [p.detach().clone() for p in parameters], 0
             else:
                 waited += 1
-                if waited >= self.settings.patience:
+                if waited >= self.settings.patience and step >= self.settings.min_steps:
                     self.early_stopped = True
                     break
         with torch.no_grad():
@@ -183,7 +184,7 @@ class Run:
         yield from groups
 
     def _held_log_loss(self) -> float | None:
-        if not self.held:
+        if len(self.held) < STOP_LEAST:
             return None
         self.backbone.peft.eval()
         self.scorer.forget(CANDIDATE)

