@@ -23,6 +23,10 @@ IN_FLIGHT = 64  # messages the broker may send us before an acknowledgement (bro
 TIMEOUT = 5.0  # seconds for the broker to answer
 
 
+class Refused(aiomqtt.MqttError):
+    """The broker understood and said no: trying again would not help."""
+
+
 class DurableClient(aiomqtt.Client):
     """One MQTT 5 connection with a persistent session."""
 
@@ -80,7 +84,7 @@ class DurableClient(aiomqtt.Client):
             lost = self._disconnected.done()
             raise aiomqtt.MqttError(f"publish to {topic}: {'the connection was lost' if lost else 'no answer in time'}")
         if answer.result().is_failure:
-            raise aiomqtt.MqttError(f"the broker refused the publish to {topic}: {answer.result()}")
+            raise Refused(f"the broker refused the publish to {topic}: {answer.result()}")
 
     async def subscribe_all(self, filters: list[str]) -> None:
         """Subscribe at QoS 1. Raises MqttError naming the first filter that the broker refuses."""

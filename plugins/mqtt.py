@@ -1,0 +1,253 @@
+"""MQTT at both ends of the loop: sensor topics -> Observation, feedback topics -> Feedback, Command -> actuator topics.
+
+What is covered: a message is acknowledged to the broker only after the journal has it, in the order of arrival; a
+command is sent again until the device confirms it or it is too old; connections come back by themselves. What is not: a
+message without an `id` property that the broker delivers twice counts twice (give it one, and a `producer` who is told).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiomqtt
+import structlog
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from plugins.mqtt_client import DurableClient
+from plugins.mqtt_device import Device
+from plugins.mqtt_inbox import Inbox
+from plugins.mqtt_outbox import Outbox, spelled
+from runtime.catalogue import Tool
+from runtime.errors import BadConfig, NotFound, Unavailable
+from runtime.messages import Command, Decision, Feedback, Observation, Outcome, OutcomeStatus, Percept, new_id
+from runtime.roles import Actuator, Critic, Emit, Sensor
+
+RESEND = 2.0  # seconds without a confirmation after which a command is sent again
+BACKOFF = (0.2, 15.0)  # seconds between two attempts to connect, first and longest
+REMEMBERED = 256  # percepts whose text a published decision can still mention
+
+log = structlog.get_logger("mqtt")
+
+
+@dataclass
+class Waiting:
+    """A command under way and the device's word on it."""
+
+    device: Device
+    value: object
+    done: asyncio.Future[str]  # empty: applied; else what went wrong
+    sent: bool = False
+
+
+@dataclass
+class Mqtt(Sensor, Actuator, Critic):
+    """[[plugin]]
+    use = "plugins.mqtt:Mqtt"
+    sensors = ["home/+/+"]
+    [[plugin.actuators]]
+    name = "living_room_lamp"
+    scope = "living_room"
+    topic = "home/living_room/lamp/set"
+    values = ["off", "dim", "bright"]
+    state_topic = "home/living_room/lamp"
+    """
+
+    sensors: list[str] = field(default_factory=list)  # topic filters
+    actuators: list[Device] = field(default_factory=list)
+    feedback: list[str] = field(default_factory=list)  # topic filters besides corrigible/<agent>/feedback
+
+    def __post_init__(self) -> None:
+        self._devices: dict[str, Device] = {}
+        for device in self.actuators:
+            device.check()
+            if device.name in self._devices:
+                raise BadConfig(f"two actuators are called {device.name!r}; every name is used once")
+            self._devices[device.name] = device
+        for topic in (*self.sensors, *self.feedback):
+            _check_filter(topic)
+        self._waiting: dict[str, Waiting] = {}
+        self._client: DurableClient | None = None
+        self._online = asyncio.Event()
+        self._outbox = Outbox()
+        self._texts: OrderedDict[str, str] = OrderedDict()
+
+    @property
+    def connected(self) -> bool:
+        return self._online.is_set()
+
+    # --- Sensor
+
+    async def sense(self, emit: Emit) -> None:
+        """One connection after another, each with a client of its own, until cancelled."""
+        if self.context.broker.mode == "none":
+            raise Unavailable("the MQTT plugin needs a broker, but [broker] mode is 'none'")
+        inbox = Inbox(
+            self.context.agent, sensors=self.sensors, feedback=self.feedback, devices=tuple(self._devices.values()),
+            emit=emit, outbox=self._outbox, confirmed=self._confirmed, applied=self._applied,
+        )  # fmt: skip
+        wait = BACKOFF[0]
+        while True:
+            try:
+                async with self._connection() as client:
+                    wait = BACKOFF[0]
+                    await self._serve(client, inbox)
+            except* aiomqtt.MqttError as errors:
+                log.warning("connection lost", error=_first(errors), seconds=round(wait, 1))
+            finally:
+                self._client = None
+                self._online.clear()
+            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
+            wait = min(wait * 2, BACKOFF[1])
+
+    def _connection(self) -> DurableClient:
+        state = f"corrigible/{self.context.agent}/bridge/state"
+        return DurableClient(
+            self.context.broker,
+            identifier=f"corrigible-{self.context.agent}-{self.name}",
+            will=aiomqtt.Will(state, b"offline", qos=1, retain=True),
+        )
+
+    async def _serve(self, client: DurableClient, inbox: Inbox) -> None:
+        state = f"corrigible/{self.context.agent}/bridge/state"
+        await client.subscribe_all(inbox.filters)
+        await client.publish(state, b"online", qos=1, retain=True)
+        self._client = client
+        self._online.set()
+        log.info(
+            "connected", host=self.context.broker.host, port=self.context.broker.port, session=client.session_present
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._outbox.run(client), name="mqtt outbox")
+                group.create_task(inbox.run(client), name="mqtt inbox")
+        except asyncio.CancelledError:
+            with suppress(aiomqtt.MqttError):
+                await client.publish(state, b"offline", qos=1, retain=True, timeout=1.0)
+            raise
+
+    # --- Actuator
+
+    def tools(self) -> Mapping[str, tuple[Tool, ...]]:
+        scopes: dict[str, tuple[Tool, ...]] = {}
+        for device in self.actuators:
+            scopes[device.scope] = (*scopes.get(device.scope, ()), device.tool())
+        return scopes
+
+    async def act(self, command: Command) -> Outcome:
+        """Publish the set-point until the device confirms it or the command is too old."""
+        device = self._devices.get(command.actuator)
+        if device is None:
+            raise NotFound(f"no MQTT actuator is called {command.actuator!r}")
+        value = command.action.arguments[device.argument]
+        waiting = Waiting(device, value, asyncio.get_running_loop().create_future())
+        self._waiting[command.id] = waiting
+        why = "there is no connection to the broker"
+        try:
+            while (left := command.expires_at - time.time()) > 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await self._online.wait()
+                        why = await self._publish(command, waiting)
+                        if not why and device.confirmation == "none":
+                            return _outcome(command, "sent", "the broker has it; the device does not confirm")
+                        await asyncio.wait((waiting.done,), timeout=RESEND)
+                if waiting.done.done():
+                    problem = waiting.done.result()
+                    return _outcome(command, "failed" if problem else "applied", problem or "the device confirmed it")
+        finally:
+            del self._waiting[command.id]
+        return _outcome(command, "expired", why or f"{device.name} did not confirm it in time")
+
+    async def _publish(self, command: Command, waiting: Waiting) -> str:
+        """Send the command once; what was in the way, empty if nothing. It is never retained: it is for now only."""
+        client, left = self._client, command.expires_at - time.time()
+        if client is None:
+            return "there is no connection to the broker"
+        properties = Properties(PacketTypes.PUBLISH)
+        properties.MessageExpiryInterval = max(1, math.ceil(left))
+        properties.UserProperty = [("cmd_id", command.id), ("not_after", f"{command.expires_at:.3f}")]
+        waiting.sent = True
+        try:
+            await client.publish(
+                waiting.device.topic,
+                waiting.device.message(waiting.value),
+                qos=1,
+                properties=properties,
+                timeout=RESEND,
+            )
+        except aiomqtt.MqttError as error:
+            return str(error)
+        return ""
+
+    def _confirmed(self, topic: str, body: bytes) -> None:
+        """A device said how it is: commands that wait for just that are done."""
+        for waiting in self._waiting.values():
+            device = waiting.device
+            if not waiting.sent or waiting.done.done() or device.confirmation != "state" or device.state_topic != topic:
+                continue
+            if device.shows(body, waiting.value):
+                waiting.done.set_result("")
+
+    def _applied(self, command_id: str, problem: str) -> None:
+        """A device named the command it carried out, or could not."""
+        waiting = self._waiting.get(command_id)
+        if waiting is not None and not waiting.done.done() and waiting.device.confirmation == "ack":
+            waiting.done.set_result(problem)
+
+    # --- Critic: has no opinion, but hears every decision, and publishes it
+
+    def criticise(self, message: Observation | Percept | Decision | Command | Outcome) -> Iterable[Feedback]:
+        if isinstance(message, Percept):
+            self._texts[message.id] = message.text
+            while len(self._texts) > REMEMBERED:
+                self._texts.popitem(last=False)
+        if isinstance(message, Decision):
+            scope = "".join("_" if letter in "+#/\0" else letter for letter in message.scope) or "_"
+            self._outbox.put(f"corrigible/{self.context.agent}/decision/{scope}", self._announced(message))
+        return ()
+
+    def _announced(self, decision: Decision) -> dict[str, Any]:
+        single = frozenset(self._devices)
+        return {
+            "id": decision.id, "percept": decision.percept_id, "scope": decision.scope,
+            "text": self._texts.get(decision.percept_id, ""),
+            "action": "; ".join(spelled(action, single) for action in decision.actions),
+            "actions": [{"tool": action.tool, "arguments": action.arguments} for action in decision.actions],
+            "by": decision.by, "adapter": decision.adapter, "p": decision.p_model,
+        }  # fmt: skip
+
+
+def _outcome(command: Command, status: OutcomeStatus, reason: str) -> Outcome:
+    return Outcome(
+        id=new_id("oc"),
+        decision_id=command.decision_id,
+        command_id=command.id,
+        status=status,
+        reason=reason,
+        at=time.time(),
+    )
+
+
+def _first(error: BaseException) -> str:
+    """The first real error of a group of groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)
+
+
+def _check_filter(topic: str) -> None:
+    try:
+        aiomqtt.Wildcard(topic)
+    except ValueError:
+        raise BadConfig(
+            f"{topic!r} is not a topic filter; `+` stands for one level, `#` for the rest, such as home/+/light"
+        ) from None
