@@ -1,1 +1,295 @@
-<!doctype html>
+// The page: asks /api with the token, listens to /events, and shows everything as text (never as markup).
+
+const KEPT = 100; // decisions on the page
+const LOOK = 5000; // milliseconds between looks at status, modes and curve
+const RETRY = 2000; // milliseconds before the stream is opened again
+const MODES = ["observe", "confirm", "act"];
+const $ = (id) => document.getElementById(id);
+
+// ---- the token: from the link's fragment, once, then from this tab's own storage ---------------------------------
+if (location.hash.length > 1) {
+  sessionStorage.setItem("token", location.hash.slice(1));
+  history.replaceState(null, "", location.pathname);
+}
+const headers = () => ({ Authorization: `Bearer ${sessionStorage.getItem("token") ?? ""}` });
+
+class Refused extends Error {}
+
+async function ask(path, body) {
+  const post = body === undefined ? {} : { method: "POST", body: JSON.stringify(body) };
+  const kind = body === undefined ? {} : { "Content-Type": "application/json" };
+  const response = await fetch(path, { ...post, headers: { ...headers(), ...kind } });
+  if (response.status === 401) throw new Refused();
+  const answer = await response.json();
+  if (!response.ok) throw new Error(answer.error);
+  return answer;
+}
+
+// ---- small helpers: an element with text and children, and a problem that is said ---------------------------------
+function make(tag, { text, svg, on = {}, ...attributes } = {}, ...children) {
+  const element = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  for (const [name, action] of Object.entries(on)) element.addEventListener(name, action);
+  if (text !== undefined) element.textContent = text;
+  element.append(...children);
+  return element;
+}
+
+function say(problem) {
+  $("problem").textContent = problem;
+  $("problem").hidden = !problem;
+}
+
+async function attempt(action, button) {
+  if (button) button.disabled = true;
+  try {
+    await action();
+    say("");
+  } catch (error) {
+    if (error instanceof Refused) login();
+    else say(error.message);
+  } finally {
+    if (button) button.disabled = false;
+  }
+}
+
+function press(text, action, attributes = {}) {
+  const button = make("button", { type: "button", text, ...attributes });
+  button.addEventListener("click", () => attempt(action, button));
+  return button;
+}
+
+const percent = (p) => (p === null || p === undefined ? "" : `${(100 * p).toFixed(0)} %`);
+const clock = (at) => new Date(1000 * at).toLocaleTimeString();
+
+// ---- decisions ---------------------------------------------------------------------------------------------------
+const rows = new Map(); // decision id -> { data, element }
+
+function show(data, fresh = false) {
+  const known = rows.get(data.id);
+  const element = card(data);
+  rows.set(data.id, { data, element });
+  if (known) known.element.replaceWith(element);
+  else if (fresh) $("decisions").prepend(element);
+  else $("decisions").append(element);
+  if (fresh && !known) element.classList.add("new");
+  while (rows.size > KEPT) {
+    const last = $("decisions").lastElementChild;
+    rows.delete(last.dataset.id);
+    last.remove();
+  }
+  $("empty").hidden = rows.size > 0;
+}
+
+function card(data) {
+  const wrong = data.feedback.some((kind) => kind === "correction" || kind === "override");
+  const right = data.feedback.includes("acceptance");
+  const who = data.by === "table" ? "from the table" : `${data.by}, ${data.adapter} ${percent(data.p_model)}`;
+  const element = make("li", { class: `decision ${wrong ? "wrong" : right ? "right" : ""}`, "data-id": data.id },
+    make("div", { class: "meta" },
+      make("span", { text: clock(data.at) }),
+      make("span", { text: data.scope }),
+      make("span", { text: who, class: data.by === "table" ? "table" : "" }),
+      make("span", { text: data.outcome, class: data.outcome, title: data.reason }),
+      make("span", { text: data.feedback.join(", "), class: wrong ? "table" : "applied" })),
+    make("div", { class: "situation", text: data.text }),
+    make("div", { class: "action", text: data.action }));
+  const teach = (kind, action = "") => ask("/api/feedback", { decision_id: data.id, kind, action, source: "page" });
+  element.append(make("div", { class: "buttons" },
+    press("Right", () => teach("acceptance"), { title: "This was right" }),
+    press("Correct", async () => element.querySelector(".correct") ?? element.append(chooser(data, teach))),
+    press("Why?", () => explain(data.id), { class: "plain" })));
+  return element;
+}
+
+// The catalogue's choices; text of one's own is possible too, for replies and free arguments.
+function chooser(data, teach) {
+  const list = `choices-${data.id}`;
+  const input = make("input", { list, placeholder: "what would have been right", "aria-label": "The right action", required: "" });
+  const form = make("form", { class: "correct row" },
+    input,
+    make("datalist", { id: list }, ...data.choices.filter((c) => c !== data.action).map((value) => make("option", { value }))),
+    make("button", { type: "submit", text: "Teach" }));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    attempt(async () => { await teach("correction", input.value.trim()); form.remove(); });
+  });
+  queueMicrotask(() => input.focus());
+  return form;
+}
+
+async function explain(id) {
+  const found = await ask(`/api/decisions/${encodeURIComponent(id)}`);
+  const facts = [
+    ["situation", found.text], ["action", found.action], ["decided by", found.note ? `${found.by}: ${found.note}` : found.by],
+    ["adapter", found.adapter], ["table", found.table ? `correction ${found.table.feedback_id} (${found.table.source})` : "no hit"],
+    ["outcome", found.reason ? `${found.outcome}: ${found.reason}` : found.outcome],
+    ["took", Object.entries(found.timings_ms).map(([name, ms]) => `${name} ${ms.toFixed(1)} ms`).join(", ")],
+  ];
+  const line = ([name, value]) => make("tr", {}, make("td", { class: "quiet", text: name }), make("td", { text: value }));
+  $("why-body").replaceChildren(
+    make("table", {}, ...facts.map(line)),
+    make("table", {}, ...found.candidates.slice(0, 12).map((c) => make("tr", {}, make("td", { text: c.action }), make("td", { text: percent(c.p_model) })))));
+  $("why").showModal();
+}
+
+// ---- the side: status, modes, held commands, curve ----------------------------------------------------------------
+function showStatus(status) {
+  $("agent").textContent = status.agent;
+  const parts = [`adapter ${status.adapter}${status.provisional ? " (provisional)" : ""}`, ...status.degraded];
+  $("serving").textContent = parts.join(" · ");
+  $("count").textContent = `${status.counts.decisions ?? status.counts.decision ?? rows.size} so far`;
+  $("kill").hidden = false;
+  $("kill").classList.toggle("on", status.kill);
+  $("kill").textContent = status.kill ? "Stopped: allow commands again" : "Stop all commands";
+  $("kill").dataset.on = status.kill;
+  showCycle(status.cycle, status.feedback_since);
+}
+
+function showCycle(cycle, since) {
+  const running = cycle?.state === "running";
+  $("progress").hidden = !running;
+  $("learn").disabled = running;
+  if (running) $("progress").value = cycle.progress;
+  const waiting = since === undefined ? "" : ` ${since} new feedbacks.`;
+  if (!cycle) $("cycle").textContent = `No cycle yet.${waiting}`;
+  else if (running) $("cycle").textContent = `Learning from ${cycle.examples} examples, epoch ${cycle.epoch.toFixed(1)}.`;
+  else $("cycle").textContent = `Last cycle: ${cycle.state}${cycle.reason ? ` (${cycle.reason})` : ""}.${waiting}`;
+}
+
+function showModes(modes) {
+  if ($("modes").contains(document.activeElement)) return; // do not pull a list away that is open
+  $("modes").replaceChildren(...Object.entries(modes).map(([actuator, mode]) => {
+    const select = make("select", { "aria-label": `mode of ${actuator}` }, ...MODES.map((value) => make("option", { value, text: value })));
+    select.value = mode;
+    select.addEventListener("change", () => attempt(async () => {
+      await ask("/api/modes", { actuator, mode: select.value });
+      select.blur();
+    }));
+    return make("li", {}, make("span", { text: actuator }), select);
+  }));
+}
+
+function showHeld(held) {
+  $("waiting").hidden = held.length === 0;
+  $("held").replaceChildren(...held.map(({ command_id, action }) => {
+    const answer = (yes) => async () => { await ask("/api/approve", { command_id, yes }); await look(); };
+    return make("li", {}, make("span", { text: action }),
+      make("span", { class: "row" }, press("Yes", answer(true), { class: "primary" }), press("No", answer(false))));
+  }));
+}
+
+function showCurve(points) {
+  const last = Math.max(1, points.at(-1)?.[0] ?? 1);
+  const x = (events) => 28 + 264 * (events / last);
+  const y = (accuracy) => 110 - 100 * accuracy;
+  const svg = (tag, attributes) => make(tag, { svg: true, ...attributes });
+  const grid = [0, 0.5, 1].flatMap((at) => [
+    svg("line", { class: "grid", x1: 28, x2: 292, y1: y(at), y2: y(at) }),
+    svg("text", { x: 24, y: y(at) + 3, "text-anchor": "end", text: String(100 * at) })]);
+  const path = points.map(([events, accuracy], i) => `${i ? "L" : "M"}${x(events).toFixed(1)} ${y(accuracy).toFixed(1)}`).join("");
+  const end = points.at(-1);
+  $("curve").replaceChildren(...grid, svg("text", { x: 292, y: 126, "text-anchor": "end", text: `${last} judged decisions` }));
+  if (end) $("curve").append(svg("path", { class: "path", d: path }), svg("circle", { cx: x(end[0]), cy: y(end[1]), r: 3.5 }));
+  $("curve-text").textContent = end ? `${percent(end[1])} of the last judged decisions were right.` : "Judge a few decisions and the curve begins.";
+}
+
+function showScopes() {
+  const chosen = $("scope").value || "chat";
+  const names = [...new Set(["chat", ...[...rows.values()].map(({ data }) => data.scope)])].sort();
+  if (names.length === $("scope").options.length) return;
+  $("scope").replaceChildren(...names.map((value) => make("option", { value, text: value })));
+  $("scope").value = names.includes(chosen) ? chosen : names[0];
+}
+
+async function look() {
+  const [status, modes, held, curve] = await Promise.all(["status", "modes", "held", "curve"].map((name) => ask(`/api/${name}`)));
+  showStatus(status);
+  showModes(modes);
+  showHeld(held);
+  showCurve(curve);
+  showScopes();
+}
+
+async function reload() {
+  for (const data of await ask(`/api/decisions?limit=${KEPT}`)) show(data);
+  await look();
+}
+
+// ---- the stream: read with fetch, for EventSource cannot send the token --------------------------------------------
+const heard = {
+  hello: reload,
+  lost: reload,
+  decision: (data) => { show(data, true); showScopes(); },
+  outcome: (data) => update(data.decision_id, { outcome: data.status, reason: data.reason }),
+  feedback: (data) => update(data.decision_id, { feedback: [...(rows.get(data.decision_id)?.data.feedback ?? []), data.kind] }),
+  cycle: (data) => showCycle(data),
+  release: look,
+};
+
+function update(id, change) {
+  const known = rows.get(id);
+  if (known) show({ ...known.data, ...change });
+}
+
+async function listen() {
+  const response = await fetch("/events", { headers: headers() });
+  if (response.status === 401) throw new Refused();
+  if (!response.ok) throw new Error((await response.json()).error);
+  $("dot").className = "dot live";
+  let rest = "";
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) {
+    const blocks = (rest + chunk.value).replaceAll("\r\n", "\n").split("\n\n");
+    rest = blocks.pop();
+    for (const block of blocks) await hear(block);
+  }
+}
+
+async function hear(block) {
+  const field = (name) => block.split("\n").filter((line) => line.startsWith(`${name}: `)).map((line) => line.slice(name.length + 2)).join("\n");
+  const action = heard[field("event")];
+  if (action) await attempt(() => action(JSON.parse(field("data"))));
+}
+
+function login() {
+  $("login").hidden = false;
+  document.querySelector("main").hidden = true;
+  $("serving").textContent = "";
+  $("token").focus();
+}
+
+async function live() {
+  try {
+    await listen();
+  } catch (error) {
+    if (error instanceof Refused) return login();
+  }
+  $("dot").className = "dot";
+  $("serving").textContent = "no connection, trying again …";
+  setTimeout(live, RETRY);
+}
+
+function start() {
+  $("login").hidden = true;
+  document.querySelector("main").hidden = false;
+  live();
+}
+
+$("login").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem("token", $("token").value.trim());
+  start();
+});
+$("say").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = $("words").value.trim();
+  if (text) attempt(async () => { await ask("/api/say", { text, scope: $("scope").value || "chat", who: "page" }); $("words").value = ""; }, event.submitter);
+});
+$("kill").addEventListener("click", () => attempt(async () => { await ask("/api/kill", { on: $("kill").dataset.on !== "true" }); await look(); }, $("kill")));
+$("learn").addEventListener("click", () => attempt(async () => { await ask("/api/learn", {}); await look(); }));
+$("rollback").addEventListener("click", () => attempt(async () => { await ask("/api/rollback", {}); await look(); }, $("rollback")));
+setInterval(() => { if ($("dot").classList.contains("live") && !document.hidden) look().catch(() => {}); }, LOOK);
+
+if (sessionStorage.getItem("token")) start();
+else login();
