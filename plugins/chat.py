@@ -114,9 +114,7 @@ class Chat(Sensor, Actuator, Critic):
             return "error: there is no answer yet to say anything about", None
         kind: FeedbackKind = "acceptance" if text == ACCEPT else "correction"
         action = None if text == ACCEPT else Action(tool=REPLY.name, arguments={"text": right})
-        await emit(
-            Feedback(id=new_id("fb"), decision_id=last.id, kind=kind, source=who, at=time.time(), action=action)
-        )
+        await emit(Feedback(id=new_id("fb"), decision_id=last.id, kind=kind, source=who, at=time.time(), action=action))
         return f"thank you, {kind} noted", last
 
     async def say(self, text: str, who: str, emit: Emit) -> Decision:

@@ -40,7 +40,15 @@ class Actor:
     """One producer. `connected` runs it; `send` returns when the agent has the message."""
 
     def __init__(
-        self, host: str, port: int, *, producer: str, agent: str, topics: tuple[str, ...], username: str = "", password: str = ""
+        self,
+        host: str,
+        port: int,
+        *,
+        producer: str,
+        agent: str,
+        topics: tuple[str, ...],
+        username: str = "",
+        password: str = "",
     ) -> None:
         self._host, self._port = host, port
         self._login = (username or None, password or None)

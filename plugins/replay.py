@@ -93,7 +93,9 @@ def _jsonl(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             except (ValueError, RecursionError) as error:
                 raise BadInput(f"{file}:{number}: not a line of JSON: {error}") from None
             if not isinstance(row, dict) or not isinstance(row.get("topic"), str):
-                raise BadInput(f'{file}:{number}: write an object such as {{"at": 0, "topic": "home/hall", "value": 1}}')
+                raise BadInput(
+                    f'{file}:{number}: write an object such as {{"at": 0, "topic": "home/hall", "value": 1}}'
+                )
             yield number, row
 
 

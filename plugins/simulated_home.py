@@ -160,7 +160,11 @@ class _Waiting:
 
 def _tell(event: Mapping[str, Any]) -> None:
     """What happens in the home, in the daemon's log."""
-    details = {key: value for key, value in event.items() if key not in ("event", "feels", "devices") and value not in ("", None)}
+    details = {
+        key: value
+        for key, value in event.items()
+        if key not in ("event", "feels", "devices") and value not in ("", None)
+    }
     log.info(str(event["event"]), **details)
 
 

@@ -11,12 +11,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from plugins.house.model import BY_ACTUATOR, Value, catalogue
+from plugins.house.model import BY_ACTUATOR, Value, after, catalogue, set_to, spell
 from plugins.house.resident import Reaction, Resident, effective
 from plugins.house.scenes import Case
 from runtime.messages import Action
 
 AUTOMATION = "timer"  # what sets the stage says that it was this: a known automation, no override
+GUEST = "guest Tom"
 APP = "app"  # the device follows a correction that was said on the feedback topic: no override either
 
 Tell = Callable[[Mapping[str, Any]], None]
@@ -103,6 +104,15 @@ class Player:
             await self._port.accept(decided.id, who)
         told = {"event": reaction.kind, "number": case.number, "decision": decided.id}
         self._tell({**told, "who": who, "right": case.right_text})
+        await self._visit(case)
+
+    async def _visit(self, case: Case) -> None:
+        """A guest's act says who did it and teaches nothing; what the timer puts back neither."""
+        act = self._resident.visited(case)
+        if act is not None:
+            self._tell({"event": "guest", "number": case.number, "act": spell(set_to(*act))})
+            await self._set(*act, GUEST)
+            await self._set(act[0], after(case.devices, case.right)[act[0]], AUTOMATION)
 
     async def _prepare(self, case: Case) -> None:
         """Make the home look as the situation begins. A picture the room shows already would wake nobody."""

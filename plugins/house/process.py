@@ -56,7 +56,9 @@ class OverMqtt:
                 else:
                     self._decisions.put_nowait(_object(heard.payload))
 
-    async def _obey(self, commands: asyncio.Queue[tuple[str, str]], command: Callable[[str, str], Awaitable[bool]]) -> None:
+    async def _obey(
+        self, commands: asyncio.Queue[tuple[str, str]], command: Callable[[str, str], Awaitable[bool]]
+    ) -> None:
         while True:
             actuator, value = await commands.get()
             if await command(actuator, value):

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from plugins.house.model import Value, after
+from plugins.house.model import BY_ACTUATOR, Value, after
 from plugins.house.scenes import Case
 from runtime.messages import NOTHING, Action
 
 BY_HAND = {"sensor": 0.7, "speech": 0.4}  # share of wrong acts that are put right at the device, by kind of situation
+GUEST_ACTS = 0.08  # chance that a guest fiddles with a device; no habit of the house, and the timer puts it back
 THANKS = {"sensor": 0.3, "speech": 0.5}  # share of right acts that are accepted aloud
 
 
@@ -31,6 +32,7 @@ class Resident:
 
     def __init__(self, seed: int) -> None:
         self._rng = random.Random(f"resident {seed}")
+        self._guests = random.Random(f"guest {seed}")
 
     def react(self, case: Case, taken: Action) -> Reaction:
         """Answer to the action that was really carried out (`nothing` if none was)."""
@@ -41,6 +43,14 @@ class Resident:
             return Reaction("correction", acts_to_right(case, taken))
         acts = acts_to_right(case, taken)
         return Reaction("override", acts if other < 0.5 else acts[::-1])
+
+    def visited(self, case: Case) -> tuple[str, Value] | None:
+        """What a guest sets, if one is here and has a different taste."""
+        actuator = self._guests.choice(sorted(case.devices))
+        value = self._guests.choice(BY_ACTUATOR[actuator].values)
+        if self._guests.random() >= GUEST_ACTS or after(case.devices, case.right)[actuator] == value:
+            return None
+        return actuator, value
 
 
 def acts_to_right(case: Case, taken: Action) -> tuple[tuple[str, Value], ...]:

@@ -113,7 +113,9 @@ def unseen(seed: int, count: int, seen: Sequence[Case]) -> list[Case]:
     actions: Counter[tuple[str, str]] = Counter()
     chosen: list[Case] = []
     for percent in (FEW, MANY):
-        for case in islice(_scenes(rng, "new", FIRST_DAY + timedelta(days=240), Shown(), held_out=True), ENOUGH * count):
+        for case in islice(
+            _scenes(rng, "new", FIRST_DAY + timedelta(days=240), Shown(), held_out=True), ENOUGH * count
+        ):
             label = (case.kind, case.right_text)
             full = actions[label] >= max(2.0, percent * count / 200) or kinds[case.kind] >= (count + 1) // 2
             if full or case.key() in known:

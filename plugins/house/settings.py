@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from plugins.house.model import DEVICES
-from plugins.house.player import APP, AUTOMATION
+from plugins.house.player import APP, AUTOMATION, GUEST
 
 SENSORS = ["home/+", "home/+/+"]  # rooms; the weather, the clock, what the devices show, speech
 
@@ -28,6 +28,7 @@ def plugin_tables() -> list[dict[str, Any]]:
         {
             "use": "plugins.override:Override",
             "known": [AUTOMATION, APP],
+            "guests": [GUEST],
             "actuators": [device.actuator for device in DEVICES],
         },
     ]

@@ -181,7 +181,9 @@ def test_precision_and_recall_in_simulated_days(capsys: pytest.CaptureFixture[st
     true, derived, right, others = 0, 0, 0, Counter[str]()
     for seed in (1, 2, 3):
         room, truth, acts = _days(seed, count=400)
-        noticed = {feedback.decision_id: feedback.action for feedback in room.noticed}  # the newest counts, as in learning
+        noticed = {
+            feedback.decision_id: feedback.action for feedback in room.noticed
+        }  # the newest counts, as in learning
         true, derived, others = true + len(truth), derived + len(noticed), others + Counter(acts)
         right += sum(truth.get(decision) == action for decision, action in noticed.items())
     precision, recall = right / derived, right / true

@@ -72,7 +72,11 @@ def test_csv_has_a_message_for_each_sensor_that_says_something(tmp_path: Path) -
         ("r.csv", "time,a\n5,1,2\n", r"r\.csv:2: it has not as many fields"),
         ("r.csv", "when,a\n5,1\n", r"r\.csv:2: no time"),
         ("r.csv", "time,a\n1,\udcff\n", r"r\.csv:\d: not readable as CSV"),
-        ("r.jsonl", '{"at": 5, "topic": "a", "value": 1}\n{"at": 4, "topic": "a", "value": 1}\n', "sort the file by time"),
+        (
+            "r.jsonl",
+            '{"at": 5, "topic": "a", "value": 1}\n{"at": 4, "topic": "a", "value": 1}\n',
+            "sort the file by time",
+        ),
     ],
 )
 async def test_a_broken_line_is_named(tmp_path: Path, name: str, text: str, complaint: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -125,6 +126,12 @@ async def test_the_plugin_plays_and_its_resident_teaches(cases: list[Case]) -> N
     assert set(wrong[:-1]) <= set(taught)  # the last may have been cut off
     assert all(right[decision] == action for decision, action in taught.items())
     assert {f.kind for f in daemon.feedback} == {"correction", "override", "acceptance"}
+    origins = Counter(
+        json.loads(o.payload).get("by")
+        for o in daemon.observations
+        if o.topic.count("/") == 2 and b"state" in o.payload
+    )
+    assert {"timer", "app", "guest Tom", "Ana", None} <= set(origins)  # the device's own echo names nobody
     names = {f"{room}/{name}" for room, sensors in SENSORS.items() for name in sensors}
     topics = {o.topic for o in daemon.observations}
     assert {f"home/{name}" for name in names if name.startswith("outside/")} <= topics
@@ -201,7 +208,14 @@ class Agent:
         case = self.cases.pop(0)
         action = next(a for a in catalogue(room).finite() if not case.accepts(a)) if len(self.cases) % 2 else case.right
         text = catalogue(room).render(action)
-        decision = {"id": f"dc-{percept}", "percept": percept, "text": text, "action": text, "by": "model", "adapter": "base"}
+        decision = {
+            "id": f"dc-{percept}",
+            "percept": percept,
+            "text": text,
+            "action": text,
+            "by": "model",
+            "adapter": "base",
+        }
         await self.client.publish(f"corrigible/corrigible/decision/{room}", json.dumps(decision), qos=1)
         device = next((d for d in DEVICES if d.actuator == action.tool), None)
         if device is not None:
@@ -242,7 +256,11 @@ async def test_the_process_tells_its_story_over_mqtt(port: int, cases: list[Case
     assert set(answers) == {event["number"] for event in decided if not event["right"]}
     said = agent.heard["corrigible/corrigible/feedback"]
     assert sum("correct" in message for message in said) == sum(kind == "correction" for kind in answers.values())
-    assert all(cases[number].right_text in {m.get("correct") for m in said} for number, k in answers.items() if k == "correction")
+    assert all(
+        cases[number].right_text in {m.get("correct") for m in said}
+        for number, k in answers.items()
+        if k == "correction"
+    )
 
 
 async def test_a_situation_can_be_played_again_and_nobody_answers(port: int, cases: list[Case]) -> None:
