@@ -37,7 +37,7 @@ def demo(
     ] = None,
 ) -> None:
     """Watch a small model being corrected over MQTT and change its behaviour (a few minutes)."""
-    _finish(importlib.import_module("runtime.demo").run(seed=seed, keep=keep))
+    _finish(importlib.import_module("plugins.house.demo").run(seed=seed, keep=keep))
 
 
 def backtest(
@@ -45,35 +45,41 @@ def backtest(
     holdout: Annotated[
         Path, typer.Option(help="Labelled rows that are only scored, never learnt from.", exists=True, dir_okay=False)
     ],
-    limit: Annotated[int, typer.Option(min=0, help="Only the first N events of the stream; 0 = all.")] = 0,
-    per_class: Annotated[int, typer.Option(min=0, help="At most N events of one output; 0 = all.")] = 0,
-    learn_every: Annotated[int, typer.Option(min=0, help="Learn after every N events; 0 = at 100, 200, 400 ...")] = 0,
-    holdout_limit: Annotated[int, typer.Option(min=0, help="Only N rows of the holdout; 0 = all.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N events of the stream.")] = None,
+    per_class: Annotated[int | None, typer.Option(min=1, help="At most N events of one output.")] = None,
+    learn_every: Annotated[
+        int | None, typer.Option(min=1, help="Learn after every N events; default: at 100, 200, 400 ...")
+    ] = None,
+    holdout_limit: Annotated[int | None, typer.Option(min=1, help="Only the first N rows of the holdout.")] = None,
     instruction: Annotated[str, typer.Option(help="The system prompt; default: the configured one.")] = "",
     actions: Annotated[
         Path | None, typer.Option(help="A file with the actions, if the stream does not show all.", exists=True)
     ] = None,
     mqtt: Annotated[bool, typer.Option("--mqtt", help="Send events and feedback over the broker.")] = False,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")] = 0,
     report: Annotated[Path | None, typer.Option(help="Write the report to this JSON file.")] = None,
     config: ConfigFile = None,
+    json: AsJson = False,
 ) -> None:
     """Put your own labelled history through the whole loop and see what the weights have learnt."""
-    settings = link.settings(config)
+    from runtime import logging
+
     module = importlib.import_module("runtime.backtest")
     options = module.Options(
         stream=stream, holdout=holdout, limit=limit, per_class=per_class, learn_every=learn_every, holdout_limit=holdout_limit,
-        instruction=instruction, actions=actions, mqtt=mqtt, seed=seed, report=report, config=settings,
+        instruction=instruction, actions=actions, mqtt=mqtt, seed=seed, report=report, config=config or link.default_file(),
     )  # fmt: skip
-    _finish(module.run(options))
+    logging.setup(link.settings(config).log)
+    _finish(module.run(options, show.progress), json=json or report is None)
 
 
-def _finish(result: Any) -> None:
-    """Wait for a coroutine; a number that is not 0 is the exit code, a report is printed as JSON."""
+def _finish(result: Any, *, json: bool = False) -> None:
+    """Wait for a coroutine; a number that is not 0 is the exit code, a report is printed if asked for."""
     if inspect.iscoroutine(result):
         result = asyncio.run(result)
     if isinstance(result, dict):
-        show.as_json(result)
+        if json:
+            show.as_json(result)
     elif isinstance(result, int) and result:
         raise typer.Exit(result)
 
@@ -137,7 +143,15 @@ app = typer.Typer(
 FIRST: list[Callable[..., None]] = [
     run, demo, backtest, chatting.chat, asking.status, asking.decisions, asking.explain, asking.feedback, switching.learn,
 ]  # fmt: skip
-LAST: list[Callable[..., None]] = [switching.modes, switching.kill, switching.approve, topics, config, doctor]
+LAST: list[Callable[..., None]] = [
+    switching.modes,
+    switching.table,
+    switching.kill,
+    switching.approve,
+    topics,
+    config,
+    doctor,
+]
 for command in FIRST:
     app.command()(command)
 app.add_typer(switching.adapters, name="adapters")

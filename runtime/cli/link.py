@@ -32,12 +32,19 @@ ROUTES = {
     "say": "POST /api/say",
     "set_mode": "POST /api/modes",
     "kill": "POST /api/kill",
+    "set_table": "POST /api/table",
     "approve": "POST /api/approve",
     "learn": "POST /api/learn",
     "promote": "POST /api/adapters/{id}/promote",
     "rollback": "POST /api/rollback",
 }
-ONLY_LIVE = ("say", "learn", "approve", "held")  # without a daemon there is nobody to answer, learn or wait
+ONLY_LIVE = (
+    "say",
+    "learn",
+    "approve",
+    "held",
+    "set_table",
+)  # without a daemon there is nobody to answer, learn or wait
 ERRORS = {400: BadInput, 404: NotFound, 503: Unavailable}
 
 
@@ -45,9 +52,12 @@ def settings(path: Path | None) -> Config:
     """The configuration a command works with: the given file, else `config.toml` here, else the defaults."""
     from runtime import config
 
-    if path is None and DEFAULT_FILE.exists():
-        path = DEFAULT_FILE
-    return config.load(path)
+    return config.load(path or default_file())
+
+
+def default_file() -> Path | None:
+    """`config.toml` in the working directory, if there is one."""
+    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
 
 
 def ask(config: Config, name: str, **arguments: Any) -> Any:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
 COLOURS = {
     "applied": "green", "sent": "green", "released": "green", "running": "cyan", "provisional": "yellow", "held": "yellow",
     "observed": "dim", "none": "dim", "refused": "red", "denied": "red", "failed": "red", "expired": "red", "rejected": "red",
@@ -20,6 +21,11 @@ COLOURS = {
 def as_json(value: Any) -> None:
     """Plain JSON on standard output, whatever the terminal is."""
     print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def progress(text: str) -> None:
+    """One line of long work; on standard error, so that a report can be piped."""
+    err.print(cell(text))
 
 
 def table(columns: list[str], rows: list[list[Any]], *, title: str = "") -> None:

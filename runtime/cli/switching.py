@@ -9,7 +9,7 @@ import typer
 
 from runtime.cli import link, show
 from runtime.cli.options import AsJson, ConfigFile
-from runtime.errors import CorrigibleError
+from runtime.errors import BadInput, CorrigibleError
 
 if TYPE_CHECKING:
     from runtime.config import Config
@@ -144,13 +144,30 @@ def kill(
     json: AsJson = False,
 ) -> None:
     """Throw the kill switch: nothing is commanded until `corrigible kill off`."""
-    if state not in ("on", "off"):
-        raise typer.BadParameter(f"say on or off, not {state!r}")
-    answer = link.ask(link.settings(config), "kill", on=state == "on")
+    answer = link.ask(link.settings(config), "kill", on=_on(state))
     if json:
         show.as_json(answer)
         return
     show.out.print("nothing is commanded from now on" if answer["kill"] else "commands are allowed again")
+
+
+def table(
+    state: Annotated[str, typer.Argument(help="`off` lets the model answer even what was corrected literally.")],
+    config: ConfigFile = None,
+    json: AsJson = False,
+) -> None:
+    """Switch the table of exact corrections on or off, until the daemon starts again."""
+    answer = link.ask(link.settings(config), "set_table", on=_on(state))
+    if json:
+        show.as_json(answer)
+        return
+    show.out.print("the table answers exact repeats" if answer["table"] else "the model answers everything")
+
+
+def _on(state: str) -> bool:
+    if state not in ("on", "off"):
+        raise BadInput(f"say on or off, not {state!r}")
+    return state == "on"
 
 
 def approve(

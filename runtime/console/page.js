@@ -69,6 +69,8 @@ function show(data, fresh = false) {
   const known = rows.get(data.id);
   const element = card(data);
   rows.set(data.id, { data, element });
+  const begun = known?.element.querySelector(".correct"); // a correction that somebody is writing stays
+  if (begun && data.feedback.length === known.data.feedback.length) element.append(begun);
   if (known) known.element.replaceWith(element);
   else if (fresh) $("decisions").prepend(element);
   else $("decisions").append(element);

@@ -61,7 +61,7 @@ class SetMode(Body, frozen=True, kw_only=True):
     mode: str
 
 
-class Kill(Body, frozen=True, kw_only=True):
+class Switch(Body, frozen=True, kw_only=True):
     on: bool
 
 
@@ -105,7 +105,8 @@ def application(control: Control, metrics: figures.Metrics, streams: events.Stre
             post("/api/feedback", _posted(GiveFeedback, lambda b: control.feedback(**msgspec.structs.asdict(b)))),
             post("/api/say", _posted(Say, lambda b: control.say(b.text, b.scope, b.who))),
             post("/api/modes", _posted(SetMode, lambda b: control.set_mode(b.actuator, b.mode))),
-            post("/api/kill", _posted(Kill, lambda b: control.kill(b.on))),
+            post("/api/kill", _posted(Switch, lambda b: control.kill(b.on))),
+            post("/api/table", _posted(Switch, lambda b: control.set_table(b.on))),
             post("/api/table", _posted(Table, lambda b: control.set_table(b.on))),
             post("/api/approve", _posted(Approve, lambda b: control.approve(b.command_id, b.yes))),
             post("/api/learn", _posted(Empty, lambda _: control.learn())),

@@ -149,6 +149,10 @@ class Remembered:
         self.calls.append(("kill", on))
         return {"kill": on}
 
+    async def set_table(self, on: bool) -> dict[str, Any]:
+        self.calls.append(("set_table", on))
+        return {"table": on}
+
     async def approve(self, command_id: str, yes: bool) -> dict[str, Any]:
         self.calls.append(("approve", command_id, yes))
         return {"command_id": command_id, "approved": yes}
@@ -163,7 +167,7 @@ class Remembered:
         return {"adapter": "base"}
 
     def subscribe(self) -> Subscription[Message]:
-        return self.bus.subscribe(Decision, Outcome, Feedback, Cycle, Release, lossy=True)  # type: ignore[arg-type]
+        return self.bus.subscribe(Decision, Outcome, Feedback, Cycle, Release, lossy=True)
 
 
 @dataclass(frozen=True)

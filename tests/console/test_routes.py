@@ -40,6 +40,7 @@ POSTS: list[tuple[str, dict[str, Any], tuple[Any, ...] | None]] = [
     ),
     ("modes", {"actuator": "lamp", "mode": "act"}, ("set_mode", "lamp", "act")),
     ("approve", {"command_id": "cmd-1", "yes": False}, ("approve", "cmd-1", False)),
+    ("table", {"on": False}, ("set_table", False)),
     ("say", {"text": "今天天气如何？"}, None),
     ("learn", {}, None),
     ("rollback", {}, None),
