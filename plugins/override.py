@@ -142,8 +142,8 @@ class Override(Critic):
         before = self._shown.get(device.actuator)
         self._shown[device.actuator] = value
         self._owner[device.actuator] = device.scope
-        if before is not None and same(before, value, device.step):
-            return  # said again
+        if not self._is_actuator(device) or (before is not None and same(before, value, device.step)):
+            return  # a sensor, or said again
         if self._echo(device, before, value, observation.at):
             return
         if self._matches(origin, (*self.known, *self.guests)):
@@ -233,14 +233,16 @@ class Override(Critic):
                 return None
         if set(found) != {"scope", "device"}:
             return None
-        actuator = f"{found['scope']}_{found['device']}"
-        if not self._is_actuator(actuator):
-            return None
-        return Device(actuator=actuator, scope=found["scope"], topic=topic)
+        return Device(actuator=f"{found['scope']}_{found['device']}", scope=found["scope"], topic=topic)
 
-    def _is_actuator(self, name: str) -> bool:
+    def _is_actuator(self, device: Device) -> bool:
         """Sensors have topics of the same shape: only what is declared, or what we once could have chosen, is a device."""
-        return name in self._tools or any(fnmatchcase(name, pattern) for pattern in self.actuators)
+        name = device.actuator
+        return (
+            device in self.devices
+            or name in self._tools
+            or any(fnmatchcase(name, pattern) for pattern in self.actuators)
+        )
 
     @staticmethod
     def _matches(origin: str, patterns: Iterable[str]) -> bool:

@@ -155,6 +155,15 @@ def test_sensors_on_topics_of_the_same_shape_are_not_devices() -> None:
     assert [f.action for f in room.noticed] == [set_to(LAMP, "off")]
 
 
+def test_what_a_device_showed_before_we_knew_it_for_one_still_counts() -> None:
+    room = Room(Override())
+    room.report(LAMP, "off", "timer")
+    room.decide("living_room", set_to(LAMP, "bright"), catalogue("living_room").finite())
+    room.report(LAMP, "bright")
+    room.report(LAMP, "off", "Ana")
+    assert [f.action for f in room.noticed] == [NOTHING]
+
+
 def test_a_switch_may_say_true_or_ON() -> None:
     device = Device(actuator="plug", scope="office", topic="plug/state")
     room = Room(Override(devices=[device]))
