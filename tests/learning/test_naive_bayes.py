@@ -8,7 +8,12 @@ from runtime.learning.naive_bayes import NaiveBayes
 def test_words_and_word_pairs_decide() -> None:
     bayes = NaiveBayes()
     assert bayes.predict("anything") == ""
-    for text, label in [("it is dark", "lamp"), ("so dark here", "lamp"), ("i am cold", "heat"), ("cold night", "heat")]:
+    for text, label in [
+        ("it is dark", "lamp"),
+        ("so dark here", "lamp"),
+        ("i am cold", "heat"),
+        ("cold night", "heat"),
+    ]:
         bayes.learn(text, label)
     assert bayes.predict("Dark, dark room!") == "lamp"
     assert bayes.predict("what a cold room") == "heat"

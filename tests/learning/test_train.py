@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ from tests.policy import tiny
 
 LAMP = Tool(name="lamp", arguments={"level": {"enum": ["off", "dim", "bright"]}}, required=("level",))
 NOTE = Tool(name="note", arguments={"where": {"type": "string"}, "times": {"type": "integer"}})
+HOUSE = Action(tool="reply", arguments={"text": "Your house."})
 CATALOGUES = {
     "hall": Catalogue(tools=(LAMP, DO_NOTHING)),
-    "chat": Catalogue(tools=(DO_NOTHING, REPLY)),
+    "chat": Catalogue(tools=(DO_NOTHING, REPLY), known=(HOUSE,)),
     "desk": Catalogue(tools=(NOTE, DO_NOTHING)),
 }
 INSTRUCTION = "Choose what to do."
@@ -41,20 +43,24 @@ TAUGHT = [
     ("hall", "We watch a film.", lamp("dim")),
     ("hall", "Good night.", lamp("off")),
     ("hall", "All is well.", Action(tool="nothing")),
-    ("chat", "Who are you?", Action(tool="reply", arguments={"text": "Your house."})),
+    ("chat", "Who are you?", HOUSE),
     ("desk", "Note the keys, twice.", Action(tool="note", arguments={"where": "keys", "times": 2})),
 ]
 TRAIN = [Example(id=f"fb-{n}", scope=s, text=t, action=a, at=float(n)) for n, (s, t, a) in enumerate(TAUGHT)]
-HELD = [Example(id="fb-h", scope="hall", text="It is very dark.", action=lamp("bright"), at=9.0)]
+SEEN = 24  # held-out items: enough to stop early by
+HELD = [
+    Example(id=f"fb-h{n}", scope="hall", text=f"It is very dark {n}.", action=lamp("bright"), at=9.0)
+    for n in range(SEEN)
+]
 
 
-def job_directory(directory: Path, model: Base, champion: Path | None = None, **settings: Any) -> Path:
-    chosen = LearnerConfig(**{"layers": "all", "epochs": 1, "min_steps": 60, "lr": 0.02, "batch": 4, **settings})
+def job_directory(directory: Path, model: Base, champion: Path | None = None, held: int = 1, **settings: Any) -> Path:
+    chosen = LearnerConfig(**{"layers": "all", "epochs": 1, "min_steps": 100, "lr": 0.02, "batch": 6, **settings})
     job = Job(
         base=model, instruction=INSTRUCTION, catalogues=CATALOGUES, champion=str(champion or ""),
         settings=chosen.model_dump(mode="json"), reply_tokens=12,
     )  # fmt: skip
-    jobs.write(directory, job, TRAIN, HELD)
+    jobs.write(directory, job, TRAIN, HELD[:held])
     return directory
 
 
@@ -77,7 +83,7 @@ def test_by_hand_from_job_to_a_serving_adapter(model: Base, tmp_path: Path) -> N
     found = report(directory)
     assert found.candidate.recall == 1.0
     assert found.champion.recall < 1.0
-    assert (found.examples, found.holdout) == (len(TRAIN), len(HELD))
+    assert (found.examples, found.holdout) == (len(TRAIN), 1)
     progress = jobs.read_progress(directory)
     assert progress is not None
     assert progress.progress == 1.0
@@ -95,11 +101,11 @@ def test_by_hand_from_job_to_a_serving_adapter(model: Base, tmp_path: Path) -> N
 
 def test_the_champion_is_judged_on_the_same_items(model: Base, tmp_path: Path) -> None:
     first = job_directory(tmp_path / "first", model)
-    train.Run(first)()
-    second = job_directory(tmp_path / "second", model, champion=first / jobs.ADAPTER, seed=1)
-    before, after = report_of(first), report_of(second)
-    assert after.champion.recall == before.candidate.recall == 1.0
-    assert after.candidate.recall == 1.0
+    second = job_directory(tmp_path / "second", model, champion=first / jobs.ADAPTER, seed=1, min_steps=2)
+    before = report_of(first)
+    after = report_of(second)
+    assert after.champion == before.candidate
+    assert after.candidate.recall < after.champion.recall
     assert after.fingerprint != before.fingerprint
 
 
@@ -113,9 +119,16 @@ def test_the_same_seed_gives_the_same_weights(model: Base, tmp_path: Path) -> No
 
 
 def test_the_best_epoch_is_kept(model: Base, tmp_path: Path) -> None:
-    found = report_of(job_directory(tmp_path / "job", model, epochs=60, patience=1, lr=0.1))
+    settings: dict[str, Any] = {"epochs": 60, "patience": 1, "lr": 0.1, "min_steps": 0}
+    found = report_of(job_directory(tmp_path / "job", model, held=SEEN, **settings))
     assert found.early_stopped
     assert found.epochs < 60
+
+
+def test_few_held_out_items_do_not_end_it(model: Base, tmp_path: Path) -> None:
+    found = report_of(job_directory(tmp_path / "job", model, held=1, epochs=12, patience=1, lr=0.1, min_steps=0))
+    assert not found.early_stopped
+    assert found.epochs == 12
 
 
 def test_only_the_top_layers_are_trained(model: Base, tmp_path: Path) -> None:
@@ -135,36 +148,46 @@ def safetensors_names(path: Path) -> list[str]:
 def test_another_architecture_by_configuration(tmp_path: Path) -> None:
     model = tiny.gpt2(tmp_path / "gpt2")
     directory = job_directory(tmp_path / "job", model, targets=["c_attn", "c_fc"])
-    train.Run(directory)()
-    done = run(directory)
-    assert done.returncode == 0, done.stderr
-    assert report(directory).candidate.recall > report(directory).champion.recall
+    done = train.Run(directory)()
+    assert done.candidate.recall > done.champion.recall
 
 
-def test_modules_that_do_not_exist_are_one_sentence(model: Base, tmp_path: Path) -> None:
-    done = run(job_directory(tmp_path / "job", model, targets=["c_attn"]))
-    assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("[learner] targets:")
-    assert "Traceback" not in done.stderr
-    assert jobs.read_report(tmp_path / "job") is None
+@pytest.fixture
+def sentence(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[[Path], str]:
+    """Run the program in this process; it must fail with exit code 1 and leave no report. Returns its last words."""
+
+    def last_words(directory: Path) -> str:
+        monkeypatch.setattr(sys, "argv", ["train", str(directory)])
+        assert train.main() == 1
+        assert not (directory / jobs.REPORT).exists()
+        return capfd.readouterr().err.strip().splitlines()[-1]
+
+    return last_words
 
 
-def test_a_loss_that_is_not_finite_is_one_sentence(model: Base, tmp_path: Path) -> None:
-    done = run(job_directory(tmp_path / "job", model, lr=1e30))
-    assert done.returncode == 1
-    assert "not finite; try a smaller [learner] lr" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert jobs.read_report(tmp_path / "job") is None
+Sentence = Callable[[Path], str]
+
+
+def test_modules_that_do_not_exist_are_one_sentence(model: Base, tmp_path: Path, sentence: Sentence) -> None:
+    assert sentence(job_directory(tmp_path / "job", model, targets=["c_attn"])).startswith("[learner] targets:")
+
+
+def test_a_loss_that_is_not_finite_is_one_sentence(model: Base, tmp_path: Path, sentence: Sentence) -> None:
+    words = sentence(job_directory(tmp_path / "job", model, lr=1e30))
+    assert words.endswith("not finite; try a smaller [learner] lr")
 
 
 @pytest.mark.parametrize("name", [jobs.JOB, jobs.TRAIN])
-def test_a_broken_job_is_one_sentence(model: Base, tmp_path: Path, name: str) -> None:
+def test_a_broken_job_is_one_sentence(model: Base, tmp_path: Path, name: str, sentence: Sentence) -> None:
     directory = job_directory(tmp_path / "job", model)
     (directory / name).write_text('{"x')
-    done = run(directory)
-    assert done.returncode == 1
-    assert f"{name} cannot be read" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert f"{name} cannot be read" in sentence(directory)
+
+
+def test_examples_nobody_allows_any_more_are_one_sentence(model: Base, tmp_path: Path, sentence: Sentence) -> None:
+    directory = job_directory(tmp_path / "job", model)
+    jobs.write(directory, jobs.read(directory)[0], [msgspec.structs.replace(TRAIN[0], scope="attic")], [])
+    assert "no example is valid" in sentence(directory)
 
 
 def test_a_killed_trainer_leaves_no_report(model: Base, tmp_path: Path) -> None:
