@@ -1,0 +1,99 @@
+"""The command line against a running console: every question finds its address, and errors keep their words."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from runtime.cli import link
+from runtime.cli.commands import app
+from runtime.config import AgentConfig, Config
+from runtime.control import Control
+from runtime.errors import NotFound, Unavailable
+from tests.console.conftest import Running, console
+
+__all__ = ["console"]  # the fixture of the console's tests
+
+
+def config_of(console: Running) -> Config:
+    return Config(agent=AgentConfig(data=console.data))
+
+
+@pytest.mark.parametrize("name", sorted(link.ROUTES))
+def test_every_question_is_a_method_of_the_control(name: str) -> None:
+    assert inspect.iscoroutinefunction(getattr(Control, name))
+
+
+QUESTIONS: list[tuple[str, dict[str, Any]]] = [
+    ("status", {}), ("decisions", {"limit": 3, "scope": "hall"}), ("explain", {"decision_id": "d-1"}), ("modes", {}), ("held", {}),
+    ("cycles", {"limit": 1}), ("adapters", {}), ("adapter", {"id": "base"}), ("curve", {}), ("kill", {"on": True}), ("learn", {}),
+    ("feedback", {"decision_id": "d-1", "kind": "correction", "action": "lamp dim"}), ("say", {"text": "今天天气如何？"}),
+    ("set_mode", {"actuator": "lamp", "mode": "act"}), ("approve", {"command_id": "c", "yes": True}), ("set_table", {"on": False}),
+    ("promote", {"id": "base"}), ("rollback", {}),
+]  # fmt: skip
+
+
+def test_every_question_is_asked_here() -> None:
+    assert {name for name, _ in QUESTIONS} == set(link.ROUTES)
+
+
+@pytest.mark.parametrize(("name", "arguments"), QUESTIONS)
+async def test_question_is_answered_by_the_daemon(console: Running, name: str, arguments: dict[str, Any]) -> None:
+    assert await asyncio.to_thread(link.ask, config_of(console), name, **arguments)
+
+
+async def test_errors_keep_their_class_and_words(console: Running) -> None:
+    with pytest.raises(NotFound, match="there is no decision 'a b%'"):
+        await asyncio.to_thread(link.ask, config_of(console), "explain", decision_id="a b%")
+
+
+async def test_wrong_token_is_one_sentence(console: Running) -> None:
+    (console.data / "control.token").write_text("another")
+    with pytest.raises(Exception, match="token is missing or wrong"):
+        await asyncio.to_thread(link.ask, config_of(console), "status")
+
+
+async def test_port_file_of_a_killed_daemon_counts_as_down(console: Running) -> None:
+    (console.data / "http.port").write_text("1")
+    with pytest.raises(Unavailable, match="not running"):
+        await asyncio.to_thread(link.ask, config_of(console), "learn")
+
+
+SHOWN = [
+    (["status"], "3f9c0a1b2c3d (provisional)"),
+    (["decisions"], "lamp off"),
+    (["explain", "last"], "52.0 %"),
+    (["feedback", "last", "--correct", "lamp dim"], "correction fb-1"),
+    (["feedback", "last", "--prefer", "lamp dim"], "preference fb-1"),
+    (["chat", "abc"], "cba"),
+    (["modes", "lamp", "act"], "lamp"),
+    (["kill", "on"], "nothing is commanded"),
+    (["table", "off"], "the model answers everything"),
+    (["approve"], "door open"),
+    (["approve", "cmd-1", "--no"], "denied"),
+    (["adapters", "list"], "▶"),
+    (["learn", "--no-wait"], "a cycle starts"),
+]
+
+
+@pytest.mark.parametrize(("words", "shown"), SHOWN)
+async def test_commands_show_the_answer(
+    console: Running, words: list[str], shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CORRIGIBLE_AGENT__DATA", str(console.data))
+    monkeypatch.chdir(console.data)
+    monkeypatch.setattr("runtime.cli.show.out.width", 200, raising=False)
+    result = await asyncio.to_thread(CliRunner().invoke, app, words)
+    assert result.exit_code == 0, result.exception
+    assert shown in result.output
+
+
+async def test_markup_and_control_characters_are_shown_not_obeyed(console: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORRIGIBLE_AGENT__DATA", str(console.data))
+    monkeypatch.chdir(console.data)
+    result = await asyncio.to_thread(CliRunner().invoke, app, ["chat", "\x1b]der["])  # the answer is it backwards
+    assert "[red]·" in result.output

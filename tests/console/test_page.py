@@ -1,0 +1,46 @@
+"""The page in a real browser, where there is one: it shows what the control knows, as text, and obeys its own rules."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+from importlib import resources
+
+import pytest
+
+from tests.console.conftest import Running
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium on PATH")
+async def test_page_shows_decisions_and_escapes_them(console: Running) -> None:
+    process = await asyncio.create_subprocess_exec(
+        BROWSER or "", "--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom",
+        f"--user-data-dir={console.data / 'browser'}", f"{console.url}/#{console.token}",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    shown = (await process.communicate())[0].decode()
+    assert "the living room is dark &lt;script&gt;alert(1)&lt;/script&gt;" in shown
+    assert ">Correct</button>" in shown
+    assert "adapter 3f9c0a1b2c3d (provisional)" in shown
+    assert "Learning from 24 examples" in shown
+    assert "80 % of the last judged decisions" in shown
+    assert console.token not in shown  # it is in the tab's storage, not in the page
+
+
+def test_page_needs_nobody_else_and_makes_no_markup() -> None:
+    """No address of another machine, no inline script or style (the policy forbids them), no text taken as markup."""
+    files = {
+        name: (resources.files("runtime.console") / name).read_text() for name in ("page.html", "page.js", "page.css")
+    }
+    for text in files.values():
+        assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text)
+    assert not re.search(r"<script>|\sstyle=|\son\w+=", files["page.html"])
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|\.style\b", files["page.js"])
+
+
+def test_page_has_every_element_its_script_asks_for() -> None:
+    page, script = ((resources.files("runtime.console") / name).read_text() for name in ("page.html", "page.js"))
+    assert set(re.findall(r'\$\("([\w-]+)"\)', script)) <= set(re.findall(r'id="([\w-]+)"', page))
