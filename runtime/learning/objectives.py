@@ -4,11 +4,13 @@ token; written answers: cross-entropy over the whole vocabulary at every token o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from runtime.catalogue import Catalogue
 from runtime.errors import BadAction
 from runtime.learning.jobs import Job
 from runtime.messages import Example
@@ -27,24 +29,26 @@ class Item:
     weight: float
 
 
-def prepare(scorer: Scorer, job: Job, examples: Sequence[Example]) -> list[Item]:
-    """Items of all examples that their catalogue still allows; the others are left out."""
-    items = []
+def allowed(job: Job, examples: Sequence[Example]) -> list[Example]:
+    """The examples whose scope and action there still are: tools go while their feedback stays."""
+    kept = []
     for example in examples:
-        try:
-            items.append(_item(scorer, job, example))
-        except BadAction:
-            continue  # the tool is gone since
-    return items
+        with suppress(BadAction):
+            if example.scope in job.catalogues:
+                job.catalogues[example.scope].check(example.action)
+                kept.append(example)
+    return kept
 
 
-def _item(scorer: Scorer, job: Job, example: Example) -> Item:
-    catalogue = job.catalogues.get(example.scope)
-    if catalogue is None:
-        raise BadAction(f"there is no scope {example.scope!r} any more")
+def prepare(scorer: Scorer, job: Job, examples: Sequence[Example]) -> list[Item]:
+    """The items of examples that are `allowed`."""
+    return [_item(scorer, job.catalogues[example.scope], example) for example in examples]
+
+
+def _item(scorer: Scorer, catalogue: Catalogue, example: Example) -> Item:
     prompt = scorer.prompt(catalogue)
     situation = prompt.encode(example.text)
-    answer = prompt.completion(catalogue, catalogue.check(example.action))
+    answer = prompt.completion(catalogue, example.action)
     last = len(situation) - 1
     if not catalogue.closed:
         steps: list[Step] = [(last + i, token, ()) for i, token in enumerate(answer)]

@@ -38,7 +38,10 @@ class Run:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.job, self.train, self.held = jobs.read(directory)
+        self.job, train, held = jobs.read(directory)
+        self.train, self.held = (objectives.allowed(self.job, examples) for examples in (train, held))
+        if not self.train:
+            raise Unavailable("no example is valid under the present catalogues")
         self.settings = LearnerConfig(**self.job.settings)
         torch.manual_seed(self.settings.seed)
         self.backbone = Backbone(self.job.base, self.settings.threads)
@@ -47,8 +50,6 @@ class Run:
             catalogue_tokens=self.job.catalogue_tokens,
         )  # fmt: skip
         self.items = objectives.prepare(self.scorer, self.job, self.train)
-        if not self.items:
-            raise Unavailable("no example is valid under the present catalogues")
         # all scopes share one prompt unless the catalogue is listed in it, in which case batches are of one scope
         self.prefixes = [tuple(self._prompt_of(e).prefix) for e in self.train]
         steps = math.ceil(len(self.items) / self.settings.batch)

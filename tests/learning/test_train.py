@@ -203,6 +203,14 @@ def test_a_killed_trainer_leaves_no_report(model: Base, tmp_path: Path) -> None:
         Registry(tmp_path / "adapters").publish(directory, parent="base", lineage=[], verdict="")
 
 
+def test_stale_examples_are_left_out_of_all_figures(model: Base, tmp_path: Path) -> None:
+    directory = job_directory(tmp_path / "job", model, min_steps=2)
+    stale = msgspec.structs.replace(TRAIN[0], scope="attic")
+    jobs.write(directory, jobs.read(directory)[0], [stale, *TRAIN], [stale])
+    found = report_of(directory)
+    assert (found.examples, found.holdout) == (len(TRAIN), 0)
+
+
 def test_layers_and_learning_rate() -> None:
     assert train.which_layers("top:2", 4) == [2, 3]
     assert train.which_layers("top:9", 4) == train.which_layers("all", 4) == [0, 1, 2, 3]
