@@ -63,11 +63,16 @@ def decisions(
     if json:
         show.as_json(found)
         return
-    rows = [
-        [show.when(d["at"])[11:], d["id"], d["scope"], d["text"], d["action"], d["by"], show.percent(d["p_model"]), d["outcome"], ", ".join(d["feedback"])]
-        for d in found
-    ]  # fmt: skip
-    show.table(["time", "id", "scope", "situation", "action", "by", "p", "outcome", "feedback"], rows)
+    for row in found:
+        _print(row)
+
+
+def _print(row: dict[str, Any]) -> None:
+    """Two lines, for a situation is longer than a column is wide."""
+    facts = [row["by"], row["adapter"], show.percent(row["p_model"]), row["outcome"], ", ".join(row["feedback"])]
+    told = "  ".join(show.cell(fact) for fact in facts if fact)
+    show.out.print(f"[dim]{show.when(row['at'])[11:]}[/]  {show.cell(row['id'])}  {show.cell(row['scope'])}  {told}")
+    show.out.print(f"          {show.cell(row['text'])} → [bold]{show.cell(row['action'])}[/]")
 
 
 def explain(decision: DecisionId = "last", config: ConfigFile = None, json: AsJson = False) -> None:
