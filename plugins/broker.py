@@ -1,8 +1,8 @@
 """Which broker the loop talks over: your own, a mosquitto that we start with a durable configuration, or the embedded one.
 
 A broker of ours listens on loopback only and is started again when it dies. mosquitto keeps sessions and queued messages
-on disk; the embedded broker (rumqttd in the iotcore wheel) keeps them in memory, so what it had accepted is lost with it:
-producers send again until the agent itself has acknowledged. `python -m plugins.broker FILE` is the embedded broker's process.
+on disk, written just after it acknowledged them, so kill -9 can cost the newest; the embedded broker (rumqttd in the
+iotcore wheel) keeps them in memory and loses all. Producers send again until the agent itself has acknowledged. `python -m plugins.broker FILE` is the embedded broker's process.
 """
 
 from __future__ import annotations
