@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
-from typing import Any
+from typing import Any, Self
 
 import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
@@ -101,6 +101,14 @@ class DurableClient(aiomqtt.Client):
         answer = self._answers.get(mid)
         if answer is not None and not answer.done():
             answer.set_result(reason_code)
+
+    async def __aenter__(self) -> Self:
+        """Connect. A broker that does not greet us leaves no half-open connection behind."""
+        try:
+            return await super().__aenter__()
+        except BaseException:
+            self._client.disconnect()
+            raise
 
     async def __aexit__(self, *error: Any) -> None:
         """Leave without a farewell that could fail: whoever leaves because of an error keeps that error."""
