@@ -22,11 +22,10 @@ def status(config: ConfigFile = None, json: AsJson = False) -> None:
         show.as_json(found)
         return
     parts = ", ".join(f"{name} {'ready' if ok else 'not ready'}" for name, ok in found.get("ready", {}).items())
-    show.line(
-        "agent",
-        f"{found['agent']}, pid {found.get('pid', '-')}, up {found.get('uptime') or 0:.0f} s, version {found.get('version', '')}",
-    )
-    show.line("parts", parts or "the daemon is not running")
+    up = f", pid {found['pid']}, up {found['uptime']:.0f} s" if found["pid"] else ""
+    show.line("agent", f"{found['agent']}, version {found['version']}{up}")
+    if parts:
+        show.line("parts", parts)
     show.line("adapter", found["adapter"] + (" (provisional)" if found.get("provisional") else ""))
     show.line(
         "modes", ", ".join(f"{actuator}={mode}" for actuator, mode in found.get("modes", {}).items()) or "no actuators"

@@ -45,6 +45,13 @@ ONLY_LIVE = (
     "held",
     "set_table",
 )  # without a daemon there is nobody to answer, learn or wait
+DOWN: dict[str, object] = {
+    "pid": None,
+    "uptime": None,
+    "ready": {},
+    "degraded": ["the daemon is not running"],
+    "plugins": [],
+}
 ERRORS = {400: BadInput, 404: NotFound, 503: Unavailable}
 
 
@@ -134,7 +141,10 @@ def _answer(status: int, body: bytes) -> Any:
 
 
 async def _offline(config: Config, name: str, arguments: dict[str, Any]) -> Any:
-    from runtime import control
+    from runtime import control, logging
+    from runtime.config import LogConfig
 
+    logging.setup(LogConfig(level="warning"))  # the answer is what a person wants to read, not the parts' own lines
     async with control.offline(config) as stand_in:
-        return await getattr(stand_in, name)(**arguments)
+        answer = await getattr(stand_in, name)(**arguments)
+    return {**answer, **DOWN} if name == "status" else answer

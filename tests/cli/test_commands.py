@@ -14,7 +14,21 @@ from runtime.__main__ import sentence
 from runtime.errors import Unavailable
 
 PROGRAM = [sys.executable, "-m", "runtime"]
-ISSUE = ["run", "demo", "backtest", "chat", "status", "feedback", "learn", "explain", "decisions", "adapters", "topics", "config", "doctor"]
+ISSUE = [
+    "run",
+    "demo",
+    "backtest",
+    "chat",
+    "status",
+    "feedback",
+    "learn",
+    "explain",
+    "decisions",
+    "adapters",
+    "topics",
+    "config",
+    "doctor",
+]
 
 
 def corrigible(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -97,7 +111,8 @@ def test_feedback_wants_exactly_one_judgement(tmp_path: Path) -> None:
 def test_reading_without_a_daemon_reads_the_journal(tmp_path: Path) -> None:
     assert json.loads(corrigible("decisions", "--json", cwd=tmp_path).stdout) == []
     status = json.loads(corrigible("status", "--json", cwd=tmp_path).stdout)
-    assert status["adapter"] == "base"
+    assert (status["adapter"], status["pid"]) == ("base", None)
+    assert "the daemon is not running" in corrigible("status", cwd=tmp_path).stdout
     unknown = corrigible("explain", "d-404", cwd=tmp_path)
     assert unknown.returncode == 1
     assert "there is no decision 'd-404'" in unknown.stderr

@@ -92,7 +92,9 @@ async def test_commands_show_the_answer(
     assert shown in result.output
 
 
-async def test_markup_and_control_characters_are_shown_not_obeyed(console: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_markup_and_control_characters_are_shown_not_obeyed(
+    console: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CORRIGIBLE_AGENT__DATA", str(console.data))
     monkeypatch.chdir(console.data)
     result = await asyncio.to_thread(CliRunner().invoke, app, ["chat", "\x1b]der["])  # the answer is it backwards
