@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+import socket
 from pathlib import Path
 
 import aiomqtt
 import pytest
 
+from plugins import broker as brokers
 from plugins.broker import Broker
 from plugins.mqtt_client import DurableClient
 from runtime.config import BrokerConfig
@@ -56,6 +59,55 @@ async def test_a_broker_that_never_greets_is_left_again() -> None:
                 pass
         async with asyncio.timeout(20):
             await gone.wait()
+
+
+@pytest.mark.skipif(
+    not (shutil.which("openssl") and brokers.installed_mosquitto()), reason="needs openssl and mosquitto"
+)
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # paho leaves a refused TLS socket to the collector
+async def test_tls_with_an_authority_of_your_own(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "broker.crt", tmp_path / "broker.key"
+    making = await asyncio.create_subprocess_exec(
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+        "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate),
+        stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    assert await making.wait() == 0
+    config = BrokerConfig(host="127.0.0.1", port=free_port(), tls=True, ca_file=str(certificate))
+    settings = tmp_path / "tls.conf"
+    settings.write_text(
+        f"user root\nlistener {config.port} 127.0.0.1\nallow_anonymous true\ncertfile {certificate}\nkeyfile {key}\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        str(brokers.installed_mosquitto()), "-c", str(settings), stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        async with asyncio.timeout(20):
+            client = await connected(config)
+        await client.publish("t", b"1", qos=1)
+        await client.__aexit__(None, None, None)
+        with pytest.raises(aiomqtt.MqttError, match="certificate"):
+            await DurableClient(config.model_copy(update={"ca_file": ""}), identifier="b").__aenter__()
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def connected(config: BrokerConfig) -> DurableClient:
+    """A connection as soon as the broker listens."""
+    for _ in iter(int, 1):
+        try:
+            return await DurableClient(config, identifier="a").__aenter__()
+        except aiomqtt.MqttError:
+            await asyncio.sleep(0.05)
+    raise AssertionError
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 async def test_tls_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
