@@ -330,7 +330,9 @@ async def offline(config: Config) -> AsyncIterator[Control]:
     """The same with the daemon down: takes the lock, opens the journal, starts no plugin, no broker and no model."""
     from runtime import app  # the app is built around a Control; here a Control needs an app
 
-    async with app.opened(config.model_copy(update={"broker": config.broker.model_copy(update={"mode": "none"})}), worker=False) as parts:
+    async with app.opened(
+        config.model_copy(update={"broker": config.broker.model_copy(update={"mode": "none"})}), worker=False
+    ) as parts:
         parts.table.restore(await parts.journal.corrections())
         for example in await parts.journal.examples(config.learner.window):
             parts.catalogues.know(example.scope, example.action)

@@ -105,7 +105,7 @@ def _config(options: Options, codec: Codec, scratch: Path) -> Config:
     instruction = options.instruction or _instruction(codec)
     plugins: list[dict[str, Any]] = []
     if options.mqtt:
-        plugins = [{"use": "plugins.mqtt:Mqtt", "sensors": ["backtest/#"], "feedback": "corrigible/backtest/feedback"}]
+        plugins = [{"use": "plugins.mqtt:Mqtt", "sensors": ["backtest/#"]}]
     return base.model_copy(
         update={
             "agent": base.agent.model_copy(update={"name": "backtest", "data": scratch, "instruction": instruction}),

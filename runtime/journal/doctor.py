@@ -1,0 +1,124 @@
+"""Doctor: the invariants of the loop as questions to a journal, read-only, so that it may run beside the daemon."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Literal
+
+from runtime.errors import Corrupt
+from runtime.messages import Message
+
+State = Literal["ok", "broken", "not checkable"]
+NAMED = 3  # rows a finding names
+TABLES = ("observation", "percept", "decision", "command", "outcome", "feedback", "cycle", "release", "quarantined")
+
+
+class Finding(Message, frozen=True, kw_only=True):
+    """What became of one invariant."""
+
+    invariant: str
+    title: str
+    state: State
+    detail: str
+
+
+# Each query yields (id, what is wrong with it). 900 s: by then a restart no longer takes unfinished work up.
+CHECKS: tuple[tuple[str, str, str], ...] = (
+    (
+        "I2",
+        "no message is stored twice",
+        """SELECT id, 'stored ' || count(*) || ' times' FROM observation GROUP BY id HAVING count(*) > 1
+           UNION ALL SELECT percept_id, 'decided ' || count(*) || ' times' FROM decision GROUP BY percept_id HAVING count(*) > 1""",
+    ),
+    (
+        "I4",
+        "what came in was perceived and decided",
+        """SELECT id, 'never perceived' FROM observation
+           WHERE perceived = 0 AND at < (SELECT max(at) FROM observation WHERE perceived = 1) - 900
+           UNION ALL SELECT p.id, 'never decided' FROM percept p LEFT JOIN decision d ON d.percept_id = p.id
+           WHERE d.id IS NULL AND p.at < (SELECT max(at) FROM decision) - 900""",
+    ),
+    (
+        "I5",
+        "every command has its decision and an end, every decision an outcome",
+        """SELECT c.id, 'the decision does not say so' FROM command c LEFT JOIN decision d ON d.id = c.decision_id
+           WHERE d.id IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(d.body, '$.actions') a WHERE json(a.value) = json(c.action))
+           UNION ALL SELECT c.id, 'neither sent nor expired' FROM command c
+           WHERE c.expires_at < (SELECT max(at) FROM decision) - 900 AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.command_id = c.id)
+           UNION ALL SELECT d.id, 'neither acted on nor refused' FROM decision d
+           WHERE d.at < (SELECT max(at) FROM decision) - 900
+             AND NOT EXISTS (SELECT 1 FROM command c WHERE c.decision_id = d.id)
+             AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.decision_id = d.id)""",
+    ),
+    (
+        "I6",
+        "no command took effect twice",
+        """SELECT command_id, 'applied ' || count(*) || ' times' FROM outcome
+           WHERE status = 'applied' AND command_id IS NOT NULL GROUP BY command_id HAVING count(*) > 1""",
+    ),
+    (
+        "I7",
+        "nothing was sent after it had expired",
+        """SELECT c.id, 'made after its expiry, yet ' || o.status FROM command c JOIN outcome o ON o.command_id = c.id
+           WHERE o.status IN ('sent', 'applied') AND c.at >= c.expires_at""",
+    ),
+    (
+        "I8",
+        "every feedback belongs to a decision",
+        """SELECT f.id, 'on no decision' FROM feedback f LEFT JOIN decision d ON d.id = f.decision_id WHERE d.id IS NULL""",
+    ),
+    (
+        "I9",
+        "every decision names a version that was released",
+        """SELECT d.id, 'names ' || d.adapter FROM decision d WHERE d.adapter <> 'base'
+           AND NOT EXISTS (SELECT 1 FROM release r WHERE r.adapter = d.adapter)""",
+    ),
+    (
+        "I11",
+        "no effect without a command written before it",
+        """SELECT o.id, o.status || ' without a command' FROM outcome o LEFT JOIN command c ON c.id = o.command_id
+           WHERE o.status IN ('sent', 'applied') AND c.id IS NULL""",
+    ),
+)
+OUTSIDE = (
+    ("I1", "every acknowledged message is here", "needs the broker's or the producer's own history"),
+    ("I3", "every message a producer kept arrived", "needs the producer's own history"),
+    ("I10", "memory, queues and files stay within bounds", "needs a running daemon; see /metrics"),
+)
+
+
+def examine(path: Path) -> list[Finding]:
+    """One finding an invariant, in their order. Raises Corrupt if the file cannot be read as a journal at all."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            findings = [_finding(id, title, connection.execute(sql).fetchall()) for id, title, sql in CHECKS]
+            findings.append(_finding("I12", "no row is lost or damaged", list(_damage(connection))))
+    except sqlite3.DatabaseError as error:
+        raise Corrupt(f"{path} cannot be read as a journal: {error}; restore a copy or move it away") from None
+    findings += [Finding(invariant=id, title=title, state="not checkable", detail=why) for id, title, why in OUTSIDE]
+    return sorted(findings, key=lambda finding: int(finding.invariant[1:]))
+
+
+def _finding(id: str, title: str, wrong: list[tuple[str, str]]) -> Finding:
+    if not wrong:
+        return Finding(invariant=id, title=title, state="ok", detail="")
+    named = "; ".join(f"{row} {what}" for row, what in wrong[:NAMED])
+    more = f"; and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+    return Finding(invariant=id, title=title, state="broken", detail=named + more)
+
+
+def _damage(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
+    """What SQLite itself finds, rows that are gone (`seq` has no gaps) and rows whose JSON is of another message."""
+    for (line,) in connection.execute("PRAGMA integrity_check"):
+        if line != "ok":
+            yield "the file:", str(line)
+    for table in TABLES:
+        rows, last = connection.execute(f"SELECT count(*), coalesce(max(seq), 0) FROM {table}").fetchone()
+        if rows != last:
+            yield table, f"lacks {last - rows} rows"
+        sql = f"SELECT id FROM {table} WHERE NOT json_valid(body) OR json_extract(body, '$.id') <> id"
+        for (id,) in connection.execute(sql):
+            yield f"{table} {id}", "differs from its own JSON"
