@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from pathlib import Path
 
 from runtime.catalogue import DO_NOTHING, REPLY, Catalogue
@@ -12,6 +10,7 @@ from runtime.config import LearnerConfig, PolicyConfig
 from runtime.learning import jobs
 from runtime.learning.jobs import Job
 from runtime.learning.registry import Registry, same_fingerprint
+from runtime.learning.trainer import Trainer
 from runtime.messages import Action, Example
 from runtime.policy import base
 from runtime.policy.client import Policy
@@ -43,9 +42,10 @@ async def test_right_from_the_weights_after_one_training(tmp_path: Path) -> None
     jobs.write(
         job, Job(base=made, instruction=INSTRUCTION, catalogues={"chat": known}, settings=settings), examples, []
     )
-    command = [sys.executable, "-m", "runtime.learning.train", str(job)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert done.returncode == 0, done.stderr
+    program = Trainer(job, nice=0, threads=1)
+    async with asyncio.timeout(PATIENCE):
+        await program.start()
+        assert (await program.report()).candidate.recall == 1.0
 
     store = Registry(tmp_path / "adapters")
     adapter = store.publish(job, parent="base", lineage=[e.id for e in examples], verdict="")
