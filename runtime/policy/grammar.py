@@ -103,9 +103,9 @@ def _value(schema: Schema, situation: str) -> str:
 
 
 def _copied(situation: str) -> str:
-    """Some words of the situation in a row, without characters that JSON would have to escape."""
-    words = "".join(c for c in situation if c >= " " and c not in '"\\') or "x"
-    return "%regex " + json.dumps({"substring_words": words})
+    """A piece of the situation (`window` of `windows` too), without characters that JSON would have to escape."""
+    piece = "".join(c for c in situation if c >= " " and c not in '"\\') or "x"
+    return "%regex " + json.dumps({"substring_chars": piece})
 
 
 def _any(texts: Any) -> str:

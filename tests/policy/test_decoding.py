@@ -56,9 +56,9 @@ REFUSED = [
 TEXTS = ["turn on the light in the hall", "x", "a timer for the pizza, five minutes, please, and hurry"]
 
 
-def accepts(backbone: Backbone, catalogue: Catalogue, text: str) -> bool:
+def accepts(backbone: Backbone, catalogue: Catalogue, text: str, situation: str = "") -> bool:
     llt = grammar.tokenizer(backbone.tokenizer, backbone.model.config.vocab_size)
-    matcher = LLMatcher(llt, LLMatcher.grammar_from_lark(grammar.written(msgspec.json.encode(catalogue), "")))
+    matcher = LLMatcher(llt, LLMatcher.grammar_from_lark(grammar.written(msgspec.json.encode(catalogue), situation)))
     ids = backbone.tokenizer(text, add_special_tokens=False)["input_ids"]
     return matcher.validate_tokens(ids) == len(ids) and matcher.consume_tokens(ids) and bool(matcher.is_accepting())
 
@@ -88,12 +88,20 @@ def test_rows_written_together_are_the_rows_written_alone(scorer: Scorer) -> Non
     assert [row.log_p for row in together] == pytest.approx([row.log_p for row in alone], abs=1e-2)
 
 
-def test_copied_arguments_are_words_of_the_situation(scorer: Scorer) -> None:
+def test_copied_arguments_are_pieces_of_the_situation(scorer: Scorer) -> None:
     tool = Tool(name="go", arguments={"to": {"type": "string", "copied": True}}, required=("to",))
     catalogue = Catalogue(tools=(tool, DO_NOTHING))
     for text, row in zip(TEXTS, scorer.score(TEXTS, catalogue, "base"), strict=True):
         if row.chosen.tool == "go":
             assert row.chosen.arguments["to"].strip() in text
+
+
+def test_a_singular_can_be_copied_from_a_plural(backbone: Backbone) -> None:
+    tool = Tool(name="open", arguments={"what": {"type": "string", "copied": True}, "n": {"type": "integer"}})
+    catalogue, text = Catalogue(tools=(tool,)), 'open the "windows" in the Küche'
+    for value, possible in [("window", True), ("Küche", True), ("in the Küche", True), ("door", False)]:
+        rendered = catalogue.render(Action(tool="open", arguments={"what": value}))
+        assert accepts(backbone, catalogue, rendered, text) == possible
 
 
 def test_free_text_equals_plain_greedy_decoding(backbone: Backbone, scorer: Scorer) -> None:
