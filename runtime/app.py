@@ -50,7 +50,8 @@ from runtime.situations import Catalogues
 from runtime.supervision import Child, supervise
 from runtime.table import CorrectionTable
 
-GRACE = 10.0  # seconds that decisions and commands in flight get at the end
+GRACE = 5.0  # seconds that decisions and commands in flight get at the end
+DRAIN_STEP = 0.05  # seconds between two looks whether all is done
 RESUME = 600.0  # seconds after which an undecided percept is too old to be decided
 WATCHDOG = 5.0  # seconds between signs of life to systemd
 BROKER = "plugins.broker"  # resolved by name: the runtime imports no plugin
@@ -121,7 +122,7 @@ class App:
         group.create_task(self.learner.run(subscribe(Feedback), self.decider), name="learner")
         group.create_task(self.perception.run_timer(self.config.perception.timer), name="timer")
         for critic in loading.of_role(self.plugins, Critic):
-            heard = subscribe(Observation, Percept, Decision, Command, Outcome)  # type: ignore[type-var]
+            heard = subscribe(Observation, Percept, Decision, Command, Outcome)
             group.create_task(self._criticise(critic, heard), name=f"critic {critic.name}")
         await self._resume()
 
@@ -163,10 +164,10 @@ class App:
 
     async def drain(self) -> None:
         """Wait for what is under way; what does not make it is found again at the next start."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(GRACE):
-                while self.bus.backlog or self.decider.backlog or self.acting.backlog:
-                    await asyncio.sleep(0.02)
+        for _ in range(round(GRACE / DRAIN_STEP)):
+            if not (self.bus.backlog or self.decider.backlog or self.acting.backlog):
+                return
+            await asyncio.sleep(DRAIN_STEP)
 
     def health(self) -> dict[str, Any]:
         ready = {

@@ -184,7 +184,7 @@ class Control:
         ]
 
     def subscribe(self) -> Subscription[Message]:
-        return self._bus.subscribe(Decision, Outcome, Feedback, Cycle, Release, lossy=True)  # type: ignore[arg-type]
+        return self._bus.subscribe(Decision, Outcome, Feedback, Cycle, Release, lossy=True)
 
     # --- saying -------------------------------------------------------------------------------------------------
 

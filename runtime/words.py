@@ -7,7 +7,7 @@ the canonical form, so the table, the memory and the weights all see the same si
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -34,7 +34,7 @@ SYNONYMS = {
     "occupancy": "presence", "motion": "presence", "pir": "presence", "people": "presence", "wind_speed": "wind",
     "local_temperature": "temperature", "carbon_dioxide": "co2",
 }  # fmt: skip
-UNITS = {
+UNITS: dict[str, tuple[str, Callable[[float], float]]] = {
     "f": ("temperature", lambda v: (v - 32) / 1.8),
     "k": ("temperature", lambda v: v - 273.15),
     "klx": ("light", lambda v: v * 1000),
@@ -55,7 +55,7 @@ class Bands:
     @classmethod
     def read(cls, name: str, row: Sequence[str | float]) -> Bands:
         words, limits = row[::2], row[1::2]
-        ordered = all(isinstance(x, int | float) for x in limits) and list(limits) == sorted(limits)  # type: ignore[type-var]
+        ordered = all(isinstance(x, int | float) for x in limits) and list(limits) == sorted(limits)
         if len(row) % 2 == 0 or not ordered or not all(isinstance(w, str) for w in words):
             raise BadConfig(
                 f'[perception] bands.{name}: write words and rising limits by turns, as in ["dark", 10, "bright"]'
@@ -89,8 +89,8 @@ def canonical(name: str) -> str:
 
 def in_unit(name: str, value: float, unit: str) -> float:
     """The value in the canonical unit of its quantity."""
-    kind, convert = UNITS.get(unit.lower().lstrip("°"), ("", None))
-    return float(convert(value)) if convert is not None and kind == quantity(name) else value
+    kind, convert = UNITS.get(unit.lower().lstrip("°"), ("", float))
+    return convert(value) if kind == quantity(name) else value
 
 
 class Vocabulary:

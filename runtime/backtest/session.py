@@ -13,6 +13,7 @@ import structlog
 from runtime.app import App
 from runtime.backtest.data import Codec, Line
 from runtime.backtest.gauges import Gauges
+from runtime.bus import Subscription
 from runtime.errors import BadAction
 from runtime.learning import scores
 from runtime.learning.naive_bayes import NaiveBayes
@@ -64,7 +65,7 @@ class Session:
                     await self._learn(number, decisions)
                     await self.point(number)
 
-    async def _event(self, number: int, line: Line, decisions: Any) -> None:
+    async def _event(self, number: int, line: Line, decisions: Subscription[Decision]) -> None:
         """Test, then teach."""
         gold = self.codec.action(line.output)
         message = observe(TOPIC, {"input": line.input}, at=time.time(), id=f"backtest-{number}", source="backtest")
@@ -86,7 +87,7 @@ class Session:
             self.invalid += 1
             log.warning("invalid decision", error=str(error))
 
-    async def _learn(self, events: int, decisions: Any) -> None:
+    async def _learn(self, events: int, decisions: Subscription[Decision]) -> None:
         """The stream waits for the verdict; unscored repeats of past inputs keep the policy busy meanwhile."""
         self._told(f"learning from {events} events")
         cycle_task = asyncio.create_task(self.app.learner.cycle(), name="backtest cycle")
@@ -96,7 +97,7 @@ class Session:
         self.cycles.append(_cycle_row(cycle))
         self._told(f"{cycle.state}: {cycle.reason}")
 
-    async def _rehearse(self, cycle: asyncio.Task[Cycle], decisions: Any, events: int) -> None:
+    async def _rehearse(self, cycle: asyncio.Task[Cycle], decisions: Subscription[Decision], events: int) -> None:
         """Rehearsals one after the other until two are done after the cycle's end."""
         adapter, beyond, number = self.app.serving.adapter, 0, 0
         while beyond < 2:
@@ -174,7 +175,7 @@ def learning_points(events: int, every: int | None) -> set[int]:
     return points
 
 
-async def _answer_to(decisions: Any, message: Observation) -> Decision:
+async def _answer_to(decisions: Subscription[Decision], message: Observation) -> Decision:
     wanted = derived_id("dc", derived_id("pc", SCOPE, "speech", message.id, ""))
     async for decision in decisions:
         if decision.id == wanted:

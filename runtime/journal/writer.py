@@ -54,8 +54,8 @@ class Writer:
 
     async def _commit(self, group: list[tuple[Sequence[Row], asyncio.Future[int]]]) -> None:
         """One transaction on the connection's own thread, then the answers."""
-        connection = self._connection._conn
-        results = await self._connection._execute(_write, connection, [rows for rows, _ in group])
+        execute: Any = self._connection._execute  # aiosqlite offers no public way to run a function on its thread
+        results = await execute(_write, self._connection._conn, [rows for rows, _ in group])
         self.healthy = not isinstance(results, Exception)
         self.commits += 1
         for (_, done), result in zip(group, results if self.healthy else [results] * len(group), strict=True):
