@@ -233,7 +233,9 @@ def main() -> int:
     except CorrigibleError as error:
         print(error, file=sys.stderr)
         return 1
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):  # torch has no class for it on a CPU
+            raise
         print("out of memory; try a smaller [learner] batch or fewer layers", file=sys.stderr)
         return 1
     jobs.write_atomically(directory / jobs.REPORT, report)

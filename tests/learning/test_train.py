@@ -12,10 +12,11 @@ from typing import Any
 
 import msgspec
 import pytest
+import torch
 
 from runtime.catalogue import DO_NOTHING, REPLY, Catalogue, Tool
 from runtime.config import LearnerConfig
-from runtime.learning import jobs, train
+from runtime.learning import jobs, objectives, train
 from runtime.learning.jobs import Base, Job, Report
 from runtime.learning.registry import Registry, same_fingerprint
 from runtime.messages import Action, Example
@@ -175,6 +176,13 @@ def test_modules_that_do_not_exist_are_one_sentence(model: Base, tmp_path: Path,
 def test_a_loss_that_is_not_finite_is_one_sentence(model: Base, tmp_path: Path, sentence: Sentence) -> None:
     words = sentence(job_directory(tmp_path / "job", model, lr=1e30))
     assert words.endswith("not finite; try a smaller [learner] lr")
+
+
+def test_too_little_memory_is_one_sentence(
+    model: Base, tmp_path: Path, sentence: Sentence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objectives, "loss", lambda *_: torch.empty(1 << 55))  # torch's own refusal
+    assert sentence(job_directory(tmp_path / "job", model)).startswith("out of memory; try a smaller [learner] batch")
 
 
 @pytest.mark.parametrize("name", [jobs.JOB, jobs.TRAIN])
