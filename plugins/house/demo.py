@@ -279,6 +279,9 @@ layers = "top:10"
 batch = 4
 half_life = 120
 
+[gate]
+min_recall = 0.5
+
 [guard]
 rate = 600     # the simulated home lives fast
 

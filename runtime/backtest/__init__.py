@@ -169,8 +169,9 @@ class Direct:
     def __init__(self, app: App) -> None:
         self._app = app
 
-    async def event(self, observation: Observation) -> None:
+    async def event(self, observation: Observation) -> str:
         await self._app.ingest.emit(observation)
+        return observation.id
 
     async def feedback(self, decision: Decision, action: Action | None) -> None:
         await self._app.ingest.emit(
@@ -188,13 +189,13 @@ class OverMqtt:
         self._actor = actor
         self._app = app
 
-    async def event(self, observation: Observation) -> None:
-        await self._actor.send(observation.topic, observation.payload, id=observation.id)
+    async def event(self, observation: Observation) -> str:
+        await self._actor.send(observation.topic, json.loads(observation.payload), id=observation.id)
+        return f"{observation.topic}:{observation.id}"
 
     async def feedback(self, decision: Decision, action: Action | None) -> None:
         said = {"accept": True} if action is None else {"correct": {"tool": action.tool, "arguments": action.arguments}}
-        body = json.dumps({"decision": decision.id, "source": "teacher", **said}).encode()
-        await self._actor.send("corrigible/backtest/feedback", body)
+        await self._actor.send("corrigible/backtest/feedback", {"decision": decision.id, "source": "teacher", **said})
 
 
 def _baselines(bayes: NaiveBayes, holdout: list[Line]) -> dict[str, float]:

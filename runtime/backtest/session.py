@@ -23,6 +23,7 @@ from runtime.roles import observe
 SCOPE = "stream"
 TOPIC = f"backtest/{SCOPE}/event"
 GROWTH = (100, 2)  # first learning point, factor to the next
+REHEARSAL_PAUSE = 0.5  # seconds between two rehearsals while the trainer runs
 TOLD_EVERY = 100  # events between two progress lines
 log = structlog.get_logger("backtest")
 
@@ -30,7 +31,10 @@ log = structlog.get_logger("backtest")
 class Road(Protocol):
     """How events reach the daemon and feedback goes back: directly, or over a broker."""
 
-    async def event(self, observation: Observation) -> None: ...
+    async def event(self, observation: Observation) -> str:
+        """Bring it in; the id under which the journal has it."""
+        ...
+
     async def feedback(self, decision: Decision, action: Action | None) -> None: ...
 
 
@@ -69,8 +73,7 @@ class Session:
         """Test, then teach."""
         gold = self.codec.action(line.output)
         message = observe(TOPIC, {"input": line.input}, at=time.time(), id=f"backtest-{number}", source="backtest")
-        await self.road.event(message)
-        decision = await _answer_to(decisions, message)
+        decision = await _answer_to(decisions, await self.road.event(message))
         self.gauges.decided(decision, training=False)
         right = decision.actions[0] == gold
         self.right.append(right)
@@ -117,6 +120,8 @@ class Session:
             self.gauges.memory(self.app.policy.pid, trainer.pid if trainer else None)
             beyond += cycle.done()
             number += 1
+            if not cycle.done():  # a house asks now and then; without a pause the load would be the busiest imaginable
+                await asyncio.wait({cycle}, timeout=REHEARSAL_PAUSE)
 
     async def point(self, events: int) -> None:
         """Judge what serves on the holdout: past journal, table and dedupe, in batches."""
@@ -175,8 +180,8 @@ def learning_points(events: int, every: int | None) -> set[int]:
     return points
 
 
-async def _answer_to(decisions: Subscription[Decision], message: Observation) -> Decision:
-    wanted = derived_id("dc", derived_id("pc", SCOPE, "speech", message.id, ""))
+async def _answer_to(decisions: Subscription[Decision], observation_id: str) -> Decision:
+    wanted = derived_id("dc", derived_id("pc", SCOPE, "speech", observation_id, ""))
     async for decision in decisions:
         if decision.id == wanted:
             return decision

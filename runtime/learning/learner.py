@@ -218,7 +218,7 @@ class Learner:
         return release
 
     async def _prove(self, adapter: str) -> None:
-        manifest = await asyncio.to_thread(self._store.verify, adapter)
+        manifest = await asyncio.to_thread(self._store.verify, adapter, self._model().revision)
         served = await self._policy.load(adapter, self._store.directory(adapter))
         registry.same_fingerprint(adapter, manifest.fingerprint, served)
         if adapter not in self._loaded:
