@@ -177,18 +177,24 @@ class Scorer:
         found: list[Row],
         gold: Sequence[Action],
     ) -> list[Row]:
-        """Add the gold actions' log-probability: as a candidate where it is one, else as text."""
+        """Add the gold actions' log-probability: as a candidate where it is one, else as text; None outside the catalogue."""
+        logs: list[float | None] = [None] * len(gold)
         if catalogue.closed:
             index = {msgspec.json.encode(action): i for i, action in enumerate(found[0].actions)}
             places = [index.get(msgspec.json.encode(action)) for action in gold]
             logs = [None if at is None else row.log_probs[at] for row, at in zip(found, places, strict=True)]
         else:
-            logs = list(self.unmasked(prefix, rows, [prompt.completion(catalogue, action) for action in gold]))
+            inside = [i for i, action in enumerate(gold) if _valid(catalogue, action)]
+            completions = [prompt.completion(catalogue, gold[i]) for i in inside]
+            for i, log in zip(inside, self.unmasked(prefix, [rows[i] for i in inside], completions), strict=True):
+                logs[i] = log
         return [msgspec.structs.replace(row, log_p_gold=log) for row, log in zip(found, logs, strict=True)]
 
     @torch.no_grad()
     def unmasked(self, prefix: Any, rows: list[list[int]], completions: list[list[int]]) -> list[float]:
         """Log-probability of whole texts under the whole vocabulary."""
+        if not rows:
+            return []
         backbone = self.backbone
         past = int(prefix.get_seq_length())
         joined = [row + ids[:-1] for row, ids in zip(rows, completions, strict=True)]
@@ -200,6 +206,14 @@ class Scorer:
             logs = backbone.logits(hidden[i, len(row) - 1 : len(row) - 1 + len(ids)]).log_softmax(-1)
             totals.append(float(logs[torch.arange(len(ids)), torch.tensor(ids)].sum()))
         return totals
+
+
+def _valid(catalogue: Catalogue, action: Action) -> bool:
+    try:
+        catalogue.check(action)
+    except BadAction:
+        return False
+    return True
 
 
 def _shortest(catalogue: Catalogue) -> Action:
