@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from msgspec.structs import replace
 
@@ -33,27 +33,29 @@ def recent(examples: Sequence[Example], half_life: float) -> list[Example]:
 
 
 def split(
-    examples: Sequence[Example], config: LearnerConfig, render: Callable[[str, Action], str]
+    examples: Sequence[Example],
+    config: LearnerConfig,
+    render: Callable[[str, Action], str],
+    trained: Collection[str] = (),
 ) -> tuple[list[Example], list[Example]]:
-    """(train, held out). The choice hangs on the text alone, so an item stays held out from cycle to cycle; the only
-    example of an answer is always trained on."""
+    """(train, held out). The choice hangs on the text alone, so an item stays held out from cycle to cycle.
+
+    The only example of an answer is always trained on, and so is what the champion was trained on (`trained`, ids):
+    held out, it would let the champion win with answers that it has seen.
+    """
     answers = Counter((e.scope, render(e.scope, e.action)) for e in examples)
-    wanted = min(config.holdout_limit, int(len(examples) * config.holdout))
     held: set[str] = set()
-    for example in sorted(examples, key=lambda e: _rank(e, config.seed)):
+    for example in sorted(examples, key=lambda e: _share(e, config.seed)):
         key = (example.scope, render(example.scope, example.action))
-        if len(held) >= wanted:
+        if len(held) >= config.holdout_limit or _share(example, config.seed) >= config.holdout:
             break
-        if answers[key] > 1 and _share(example, config.seed) < 2 * config.holdout:
+        if answers[key] > 1 and example.id not in trained:
             held.add(example.id)
             answers[key] -= 1
     return [e for e in examples if e.id not in held], [e for e in examples if e.id in held]
 
 
-def _rank(example: Example, seed: int) -> int:
-    digest = hashlib.sha256(f"{seed}|{example.scope}|{example.text}".encode()).digest()
-    return int.from_bytes(digest[:8], "big")
-
-
 def _share(example: Example, seed: int) -> float:
-    return _rank(example, seed) / 2**64
+    """A number in [0, 1) that hangs on the situation alone."""
+    digest = hashlib.sha256(f"{seed}|{example.scope}|{example.text}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

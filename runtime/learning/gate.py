@@ -9,6 +9,9 @@ from runtime.learning.jobs import Report, Scores
 from runtime.messages import Message
 
 
+CHANCE = 0.25  # a loss less likely than this between equals is taken for real
+
+
 class Verdict(Message, frozen=True, kw_only=True):
     """`released` was shown on enough held-out items, `provisional` on few, `rejected` is not served."""
 
@@ -20,7 +23,8 @@ def judge(report: Report, config: GateConfig) -> Verdict:
     """The verdict on a finished job. Both sides were scored by the trainer on the same items (`report.holdout` of them).
 
     With too few held-out items for a comparison, the candidate must give the answers it was taught, and no fewer of
-    them than the champion does; such a release is provisional.
+    them than the champion does; such a release is provisional. So is one that is a little worse in accuracy, as chance
+    between equals would have it, but better in log-loss, which sees more than right and wrong.
     """
     candidate, champion = report.candidate, report.champion
     if not _finite(candidate):
@@ -32,6 +36,8 @@ def judge(report: Report, config: GateConfig) -> Verdict:
         f"on {report.holdout} items ({report.wins} won, {report.losses} lost)"
     )
     if candidate.accuracy < champion.accuracy - config.margin:
+        if candidate.log_loss < champion.log_loss and by_chance(report.wins, report.losses) > CHANCE:
+            return Verdict(state="provisional", reason=f"surer, and worse by no more than chance: {shown}")
         return Verdict(state="rejected", reason=f"worse: {shown}")
     if candidate.accuracy == champion.accuracy and candidate.log_loss > champion.log_loss:
         return Verdict(
@@ -39,6 +45,12 @@ def judge(report: Report, config: GateConfig) -> Verdict:
             reason=f"no better: {shown}, log-loss {candidate.log_loss:.3f} against {champion.log_loss:.3f}",
         )
     return Verdict(state="released", reason=shown)
+
+
+def by_chance(wins: int, losses: int) -> float:
+    """Exact one-sided McNemar: the chance of at least so many losses among the items that differ, were both alike."""
+    differ = wins + losses
+    return sum(math.comb(differ, k) for k in range(losses, differ + 1)) / 2**differ
 
 
 def _few(report: Report, config: GateConfig) -> Verdict:

@@ -143,7 +143,9 @@ class Learner:
         examples = curation.newest_per_situation(await self._journal.examples(settings.window))
         if not examples:
             return await self._finish(cycle, "failed", "there is no feedback to learn from yet")
-        train, held = curation.split(curation.recent(examples, settings.half_life), settings, self._render)
+        train, held = curation.split(
+            curation.recent(examples, settings.half_life), settings, self._render, self._champions_lessons()
+        )
         directory = self._config.agent.data / "jobs" / cycle.id
         job = jobs.Job(
             base=await asyncio.to_thread(self._model),
@@ -254,6 +256,12 @@ class Learner:
 
     def _render(self, scope: str, action: object) -> str:
         return self._catalogues.of(scope).render(action)  # type: ignore[arg-type]
+
+    def _champions_lessons(self) -> frozenset[str]:
+        """Ids of the feedback that what serves was trained on."""
+        if self._serving.adapter == "base":
+            return frozenset()
+        return frozenset(self._store.manifest(self._serving.adapter).lineage)
 
     def _directory(self, adapter: str) -> str:
         return "" if adapter == "base" else str(self._store.directory(adapter))
