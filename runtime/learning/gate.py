@@ -8,7 +8,6 @@ from runtime.config import GateConfig
 from runtime.learning.jobs import Report, Scores
 from runtime.messages import Message
 
-
 CHANCE = 0.25  # a loss less likely than this between equals is taken for real
 
 
@@ -50,7 +49,7 @@ def judge(report: Report, config: GateConfig) -> Verdict:
 def by_chance(wins: int, losses: int) -> float:
     """Exact one-sided McNemar: the chance of at least so many losses among the items that differ, were both alike."""
     differ = wins + losses
-    return sum(math.comb(differ, k) for k in range(losses, differ + 1)) / 2**differ
+    return sum(math.comb(differ, k) for k in range(losses, differ + 1)) / float(2**differ)
 
 
 def _few(report: Report, config: GateConfig) -> Verdict:
