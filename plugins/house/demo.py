@@ -28,8 +28,8 @@ from runtime.messages import Action, Cycle, Example
 from runtime.policy.client import Policy
 
 COUNT = 240  # situations; the habits change after half of them
-EARLY = 20  # situations before the change (and the end) that are still played while the cycle runs
-UNSEEN = 200  # situations the end is judged on
+EARLY = 30  # situations before the change (and the end) that are still played while the cycle runs
+UNSEEN = 160  # situations the end is judged on
 GAIN = 0.20  # balanced accuracy that the weights alone must gain over the base model
 AGENT = "demo"
 INSTRUCTION = "You run a home. Choose what to do."
@@ -277,7 +277,8 @@ after = 0      # the demo asks for its two cycles itself
 every = 0
 layers = "top:10"
 batch = 4
-half_life = 120
+half_life = 60
+min_steps = 120
 
 [gate]
 min_recall = 0.5

@@ -13,13 +13,15 @@ from runtime.policy.scoring import Scorer
 
 
 class Judged:
-    """What one adapter said to a list of examples, in their order."""
+    """What one adapter said to a list of examples, in their order. Accuracy and log-loss count each example by its
+    weight, so that where habits change the new ones decide."""
 
-    def __init__(self, gold: list[str], said: list[str], log_p: list[float | None]) -> None:
+    def __init__(self, gold: list[str], said: list[str], log_p: list[float | None], weights: list[float]) -> None:
         self.right = [g == s for g, s in zip(gold, said, strict=True)]
-        self.accuracy = scores.accuracy(gold, said)
+        total = sum(weights) or 1.0
+        self.accuracy = sum(w * right for w, right in zip(weights, self.right, strict=True)) / total
         self.macro_f1 = scores.macro_f1(gold, said)
-        self.log_loss = scores.log_loss(log_p) or 0.0
+        self.log_loss = sum(w * (scores.log_loss([p]) or 0.0) for w, p in zip(weights, log_p, strict=True)) / total
 
     def scores(self, recall: float) -> Scores:
         return Scores(accuracy=self.accuracy, macro_f1=self.macro_f1, log_loss=self.log_loss, recall=recall)
@@ -42,4 +44,4 @@ def judge(scorer: Scorer, job: Job, adapter: str, examples: Sequence[Example]) -
             for i, row in zip(part, rows, strict=True):
                 gold[i], said[i] = catalogue.render(examples[i].action), catalogue.render(row.chosen)
                 log_p[i] = row.log_p_gold
-    return Judged(gold, said, log_p)
+    return Judged(gold, said, log_p, [example.weight for example in examples])
