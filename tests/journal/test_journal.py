@@ -233,9 +233,8 @@ async def test_a_journal_from_the_future_is_refused(tmp_path: Path) -> None:
 
 
 def test_one_holder_of_the_lock(tmp_path: Path) -> None:
-    with lock.hold(tmp_path):
-        with pytest.raises(Unavailable, match="another Corrigible"), lock.hold(tmp_path):
-            pass
+    with lock.hold(tmp_path), pytest.raises(Unavailable, match="another Corrigible"), lock.hold(tmp_path):
+        pass
     with lock.hold(tmp_path):
         pass
 

@@ -1,0 +1,152 @@
+"""Action: modes, rules and guard between a decision and a device; a command is in the journal before it is carried out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from runtime.action import Acting
+from runtime.bus import Bus, Subscription
+from runtime.catalogue import Tool
+from runtime.config import GuardConfig, Mode
+from runtime.errors import NotFound
+from runtime.guard import Guard, Modes
+from runtime.journal import Journal
+from runtime.messages import NOTHING, Action, Command, Decision, Outcome, Percept, new_id
+from runtime.metrics import Metrics
+from runtime.roles import Actuator, Rule
+from runtime.situations import Catalogues
+from tests.stages import BRIGHT, LAMP, decision, percept
+
+NOW = 1000.0
+
+
+@dataclass
+class Lamp(Actuator):
+    """Remembers what it was told; `broken` raises."""
+
+    journal: Journal
+    broken: bool = False
+    told: list[Command] = field(default_factory=list)
+
+    def tools(self) -> Mapping[str, tuple[Tool, ...]]:
+        return {"room": (LAMP,)}
+
+    async def act(self, command: Command) -> Outcome:
+        assert [c.id for c in await self.journal.commands_of(command.decision_id)] == [command.id], "committed first"
+        if self.broken:
+            raise OSError("no power")
+        self.told.append(command)
+        return Outcome(
+            id=new_id("oc"), decision_id=command.decision_id, command_id=command.id, status="applied", at=NOW
+        )
+
+
+@dataclass
+class Never(Rule):
+    raises: bool = False
+
+    def judge(self, percept: Percept, action: Action, now: datetime) -> str | None:
+        if self.raises:
+            raise ValueError("a rule with a fault")
+        return "not while I am asleep"
+
+
+@dataclass
+class Parts:
+    acting: Acting
+    lamp: Lamp
+    outcomes: Subscription[Outcome]
+
+    async def decide(self, number: int, action: Action) -> Outcome:
+        await self.lamp.journal.put(percept(number))
+        made = decision(number, action, NOW)
+        await self.lamp.journal.put(made)
+        await self.acting.take(made)
+        return await self.outcomes.get()
+
+
+@asynccontextmanager
+async def parts(
+    tmp_path: Path, mode: Mode, *, rules: tuple[Rule, ...] = (), broken: bool = False
+) -> AsyncIterator[Parts]:
+    async with Journal.open(tmp_path / "j.db") as journal:
+        bus, lamp = Bus(), Lamp(journal, broken)
+        lamp.name = "Lamp"
+        guard = Guard(GuardConfig(), tmp_path / "KILL", clock=lambda: NOW, monotonic=lambda: NOW)
+        acting = Acting(
+            journal, bus, Catalogues([lamp.tools()]), [lamp], rules, guard, Modes({"*": mode}, frozenset(), {}), Metrics(),
+            zone=UTC, expiry=30.0, approval=60.0, clock=lambda: NOW,
+        )  # fmt: skip
+        outcomes = bus.subscribe(Outcome)
+        running = asyncio.create_task(acting.run(bus.subscribe(Decision)))
+        await asyncio.sleep(0)
+        yield Parts(acting, lamp, outcomes)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_observe_decides_in_silence(tmp_path: Path) -> None:
+    async with parts(tmp_path, "observe") as p:
+        assert (await p.decide(1, BRIGHT)).status == "observed"
+        assert p.lamp.told == []
+
+
+async def test_act_carries_out(tmp_path: Path) -> None:
+    async with parts(tmp_path, "act") as p:
+        assert (await p.decide(1, BRIGHT)).status == "applied"
+        assert [c.action for c in p.lamp.told] == [BRIGHT]
+
+
+async def test_nothing_needs_no_device(tmp_path: Path) -> None:
+    async with parts(tmp_path, "act") as p:
+        assert (await p.decide(1, NOTHING)).status == "none"
+
+
+@pytest.mark.parametrize(("yes", "status"), [(True, "applied"), (False, "denied")])
+async def test_confirm_waits_for_a_person(tmp_path: Path, yes: bool, status: str) -> None:
+    async with parts(tmp_path, "confirm") as p:
+        assert (await p.decide(1, BRIGHT)).status == "held"
+        (held,) = p.acting.held
+        await p.acting.approve(held.id, yes)
+        assert (await p.outcomes.get()).status == status
+        with pytest.raises(NotFound):
+            await p.acting.approve(held.id, yes)
+
+
+@pytest.mark.parametrize("raises", [False, True])
+async def test_a_rule_refuses_also_when_it_fails(tmp_path: Path, raises: bool) -> None:
+    rule = Never(raises)
+    rule.name = "Never"
+    async with parts(tmp_path, "act", rules=(rule,)) as p:
+        outcome = await p.decide(1, BRIGHT)
+        assert outcome.status == "refused"
+        assert "Never" in outcome.reason
+        assert p.lamp.told == []
+
+
+async def test_a_device_that_fails_is_an_outcome(tmp_path: Path) -> None:
+    async with parts(tmp_path, "act", broken=True) as p:
+        outcome = await p.decide(1, BRIGHT)
+        assert (outcome.status, outcome.reason) == ("failed", "Lamp: OSError: no power")
+
+
+async def test_an_unknown_tool_is_refused(tmp_path: Path) -> None:
+    async with parts(tmp_path, "act") as p:
+        assert (await p.decide(1, Action(tool="door"))).status == "refused"
+
+
+@pytest.mark.parametrize(("expires_at", "status"), [(NOW + 20, "applied"), (NOW - 1, "expired")])
+async def test_an_open_command_is_settled_after_a_restart(tmp_path: Path, expires_at: float, status: str) -> None:
+    async with Journal.open(tmp_path / "j.db") as journal:
+        open_one = Command(id="cm-1", decision_id="dc-1", actuator="lamp", action=BRIGHT, expires_at=expires_at, at=NOW)
+        await journal.put(percept(1), decision(1, BRIGHT, NOW), open_one)
+    async with parts(tmp_path, "act") as p:
+        outcome = await p.outcomes.get()
+        assert (outcome.status, outcome.command_id) == (status, "cm-1")
