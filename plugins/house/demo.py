@@ -277,6 +277,7 @@ after = 0      # the demo asks for its two cycles itself
 every = 0
 layers = "top:10"
 batch = 4
+epochs = 5
 half_life = 60
 min_steps = 120
 

@@ -121,7 +121,7 @@ def test_the_same_seed_gives_the_same_weights(model: Base, tmp_path: Path) -> No
 
 def test_the_best_epoch_is_kept(model: Base, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"epochs": 60, "patience": 1, "lr": 0.1, "min_steps": 0}
-    found = report_of(job_directory(tmp_path / "job", model, held=SEEN, **settings))
+    found = report_of(job_directory(tmp_path / "job", model, held=train.STOP_LEAST, **settings))
     assert found.early_stopped
     assert found.epochs < 60
 
