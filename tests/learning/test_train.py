@@ -48,7 +48,7 @@ TAUGHT = [
     ("desk", "Note the keys, twice.", Action(tool="note", arguments={"where": "keys", "times": 2})),
 ]
 TRAIN = [Example(id=f"fb-{n}", scope=s, text=t, action=a, at=float(n)) for n, (s, t, a) in enumerate(TAUGHT)]
-SEEN = 24  # held-out items: enough to stop early by
+SEEN = 60  # held-out items: enough to stop early by
 HELD = [
     Example(id=f"fb-h{n}", scope="hall", text=f"It is very dark {n}.", action=lamp("bright"), at=9.0)
     for n in range(SEEN)
@@ -121,7 +121,7 @@ def test_the_same_seed_gives_the_same_weights(model: Base, tmp_path: Path) -> No
 
 def test_the_best_epoch_is_kept(model: Base, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"epochs": 60, "patience": 1, "lr": 0.1, "min_steps": 0}
-    found = report_of(job_directory(tmp_path / "job", model, held=train.STOP_LEAST, **settings))
+    found = report_of(job_directory(tmp_path / "job", model, held=SEEN, **settings))
     assert found.early_stopped
     assert found.epochs < 60
 
