@@ -30,7 +30,9 @@ WARM_UP = 0.06  # share of the steps over which the learning rate rises
 FLOOR = 0.1  # share of the learning rate that is left at the end
 RECALL_SAMPLE = 48  # training items asked again at the end
 STOP_SAMPLE = 64  # held-out items asked after every epoch
-STOP_LEAST = 50  # held-out items below which their log-loss is too noisy to stop by (20 ended a good run after one epoch)
+STOP_LEAST = (
+    50  # held-out items below which their log-loss is too noisy to stop by (20 ended a good run after one epoch)
+)
 
 
 class Run:
