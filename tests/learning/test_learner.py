@@ -1,0 +1,289 @@
+"""The learner: whatever becomes of its trainer, what serves stays; a release is one commit, proven before it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from runtime import config
+from runtime.bus import Bus
+from runtime.decision import Serving
+from runtime.errors import NotFound, Unavailable
+from runtime.journal import Journal
+from runtime.learning import jobs, learner, registry, trainer
+from runtime.learning.learner import Learner
+from runtime.messages import Cycle, Decision, Feedback, Message, Release
+from runtime.metrics import Metrics
+from runtime.situations import Catalogues
+from tests.stages import BRIGHT, DIM, LAMP, decision, percept
+
+FINGERPRINT = (-0.5, -1.5)
+BASE = jobs.Base(directory="nowhere", revision="r1", dtype="float32")
+SAFETY = 20.0  # seconds after which a test that hangs is ended
+
+
+@dataclass
+class Worker:
+    """Answers the probes as told."""
+
+    fingerprint: Sequence[float] = FINGERPRINT
+    loaded: list[str] = field(default_factory=list)
+
+    async def load(self, adapter: str, directory: Path) -> list[float]:
+        self.loaded.append(adapter)
+        return list(self.fingerprint)
+
+    async def unload(self, adapter: str) -> None:
+        self.loaded.remove(adapter)
+
+
+@dataclass
+class Parts:
+    learner: Learner
+    journal: Journal
+    bus: Bus
+    worker: Worker
+    serving: Serving
+    store: registry.Registry
+    folder: Path
+    monkeypatch: pytest.MonkeyPatch
+
+    def trainer(self, script: str) -> None:
+        """Let this shell script stand in for `python -m runtime.learning.train JOB` (the job is $3)."""
+        program = self.folder / "trainer.sh"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        self.monkeypatch.setattr(trainer, "sys", SimpleNamespace(executable=str(program)))
+
+    def trainer_makes(self, *weights: float, recall: float = 1.0, report: bytes = b"") -> None:
+        """Let the trainer finish with this adapter."""
+        made = self.folder / "made"
+        (made / "adapter").mkdir(parents=True, exist_ok=True)
+        save_file({"lora": np.array(weights, dtype=np.float32)}, str(made / "adapter" / registry.WEIGHTS))
+        (made / "adapter" / registry.CONFIG).write_text("{}")
+        (made / "report.json").write_bytes(report or msgspec.json.encode(a_report(recall)))
+        self.trainer(f'cp -r "{made}/." "$3/"')
+
+    async def cycle(self) -> Cycle:
+        async with asyncio.timeout(SAFETY):
+            ended = await self.learner.cycle()
+        assert msgspec.to_builtins(await self.journal.cycle(ended.id)) == msgspec.json.decode(
+            msgspec.json.encode(ended)
+        )
+        return ended
+
+    async def untouched(self) -> bool:
+        return self.serving.adapter == "base" and await self.journal.serving() is None
+
+
+def a_report(recall: float = 1.0) -> jobs.Report:
+    return jobs.Report(
+        examples=3, holdout=0, seconds=1.0, examples_per_second=3.0, epochs=1.0, early_stopped=False, wins=0, losses=0,
+        candidate=jobs.Scores(recall=recall), champion=jobs.Scores(), fingerprint=FINGERPRINT,
+    )  # fmt: skip
+
+
+async def teach(journal: Journal, number: int) -> Feedback:
+    said = percept(number, f"situation {number}")
+    made: Decision = decision(number, BRIGHT, float(number))
+    feedback = Feedback(
+        id=f"fb-{number}", decision_id=made.id, kind="correction", source="Ana", at=1.0 + number, action=DIM
+    )
+    await journal.put(said, made, feedback)
+    return feedback
+
+
+@asynccontextmanager
+async def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> AsyncIterator[Parts]:
+    monkeypatch.setattr(learner, "POLL", 0.01)
+    read = config.load(None, agent={"data": tmp_path}, learner=settings)
+    async with Journal.open(tmp_path / "j.db") as journal:
+        for number in range(3):
+            await teach(journal, number)
+        bus, worker, serving, store = Bus(), Worker(), Serving("base"), registry.Registry(tmp_path / "adapters")
+        stage = Learner(
+            journal, bus, worker, Catalogues([{"room": (LAMP,)}]), store, serving, read, Metrics(), lambda: BASE,
+            clock=lambda: 100.0,
+        )  # fmt: skip
+        yield Parts(stage, journal, bus, worker, serving, store, tmp_path, monkeypatch)
+
+
+FAULTS = {
+    "a crash": ("echo 'ValueError: the loss is not finite' >&2; exit 3", "the loss is not finite"),
+    "a silent crash": ("exit 1", "it said nothing"),
+    "kill -9": ("kill -9 $$", "SIGKILL"),
+    "no report": ("exit 0", "left no report"),
+    "half a report": ("echo '{\"examples\": 3' > \"$3/report.json\"", "report.json cannot be read"),
+    "a report without an adapter": ("cp \"$(dirname $0)/report.json\" \"$3/\"", "holds no finished adapter"),
+    "progress nobody can read": ("echo nan > \"$3/progress.json\"; exec sleep 60", "progress.json cannot be read"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("script", "why"), FAULTS.values(), ids=list(FAULTS))
+async def test_a_trainer_that_fails_leaves_what_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, why: str
+) -> None:
+    (tmp_path / "report.json").write_bytes(msgspec.json.encode(a_report()))
+    async with parts(tmp_path, monkeypatch) as p:
+        p.trainer(script)
+        ended = await p.cycle()
+        assert (ended.state, why in ended.reason) == ("failed", True), ended.reason
+        assert await p.untouched()
+        assert p.learner.process is None
+        assert p.learner.current is None
+
+
+async def test_a_trainer_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with parts(tmp_path, monkeypatch, timeout=0.05) as p:
+        p.trainer('echo $$ > "$(dirname $0)/pid"; exec sleep 60')
+        ended = await p.cycle()
+        assert ended.state == "failed"
+        assert "took longer" in ended.reason
+        assert await p.untouched()
+        if (tmp_path / "pid").exists():  # it may have been ended before it could write
+            with pytest.raises(ProcessLookupError):
+                os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+@pytest.mark.parametrize("number", [b"1e999", b"null", b"NaN"])
+async def test_scores_that_are_no_numbers_release_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: bytes
+) -> None:
+    report = msgspec.json.encode(a_report()).replace(b'"log_loss":0.0', b'"log_loss":' + number)
+    async with parts(tmp_path, monkeypatch) as p:
+        p.trainer_makes(1.0, report=report)
+        assert (await p.cycle()).state in ("failed", "rejected")
+        assert await p.untouched()
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf")])
+async def test_weights_that_are_no_numbers_are_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weight: float
+) -> None:
+    async with parts(tmp_path, monkeypatch) as p:
+        p.trainer_makes(1.0, weight)
+        ended = await p.cycle()
+        assert (ended.state, "not finite" in ended.reason) == ("rejected", True)
+        assert await p.untouched()
+        assert p.worker.loaded == []
+
+
+async def test_a_release_is_one_commit_and_flips_the_pointer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with parts(tmp_path, monkeypatch) as p:
+        p.trainer_makes(1.0)
+        puts: list[tuple[Message, ...]] = []
+        put = p.journal.put
+
+        async def recording(*messages: Message) -> int:
+            puts.append(messages)
+            if any(isinstance(message, Release) for message in messages):
+                assert p.serving.adapter == "base", "it served before the journal said so"
+            return await put(*messages)
+
+        monkeypatch.setattr(p.journal, "put", recording)
+        ended = await p.cycle()
+        release = await p.journal.serving()
+        assert release is not None
+        assert (ended.state, ended.adapter, release.adapter, release.previous) == (
+            "provisional", p.serving.adapter, p.serving.adapter, "base",
+        )  # fmt: skip
+        assert release.provisional
+        (together,) = [messages for messages in puts if any(isinstance(m, Release) for m in messages)]
+        assert [m.state for m in together if isinstance(m, Cycle)] == ["provisional"]
+        assert set(p.store.manifest(release.adapter).lineage) == {"fb-0", "fb-1", "fb-2"}
+
+
+async def test_a_release_that_is_not_committed_does_not_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with parts(tmp_path, monkeypatch) as p:
+        p.trainer_makes(1.0)
+        put = p.journal.put
+
+        async def full_disk(*messages: Message) -> int:
+            if any(isinstance(message, Release) for message in messages):
+                raise Unavailable("the disk is full")
+            return await put(*messages)
+
+        monkeypatch.setattr(p.journal, "put", full_disk)
+        ended = await p.cycle()
+        assert (ended.state, ended.reason) == ("rejected", "the disk is full")
+        assert await p.untouched()
+
+
+async def test_what_the_gate_rejects_does_not_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with parts(tmp_path, monkeypatch) as p:
+        p.trainer_makes(1.0, recall=0.1)
+        ended = await p.cycle()
+        assert (ended.state, ended.adapter != "") == ("rejected", True)
+        assert await p.untouched()
+        assert p.worker.loaded == []
+
+
+@pytest.mark.parametrize("answered", [(-0.5, -1.6), (-0.5,), (float("nan"), -1.5)])
+async def test_other_answers_to_the_probes_are_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answered: tuple[float, ...]
+) -> None:
+    async with parts(tmp_path, monkeypatch) as p:
+        p.trainer_makes(1.0)
+        p.worker.fingerprint = answered
+        ended = await p.cycle()
+        assert (ended.state, "does not answer the probes" in ended.reason) == ("rejected", True)
+        assert await p.untouched()
+
+
+async def test_without_feedback_there_is_nothing_to_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with parts(tmp_path, monkeypatch) as p, Journal.open(tmp_path / "empty.db") as empty:
+        monkeypatch.setattr(p.learner, "_journal", empty)
+        ended = await p.learner.cycle()
+        assert (ended.state, ended.reason) == ("failed", "there is no feedback to learn from yet")
+
+
+async def test_a_cycle_cut_off_by_a_restart_is_closed_and_enough_feedback_starts_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with parts(tmp_path, monkeypatch, after=4) as p:
+        await p.journal.put(Cycle(id="cy-old", state="running", started_at=1.0))
+        p.trainer_makes(1.0)
+        cycles, feedbacks = p.bus.subscribe(Cycle), p.bus.subscribe(Feedback)
+        running = asyncio.create_task(p.learner.run(feedbacks, SimpleNamespace(last_at=0.0)))
+        async with asyncio.timeout(SAFETY):
+            closed = await cycles.get()
+            assert (closed.id, closed.state) == ("cy-old", "failed")
+            assert "restart" in closed.reason
+            assert p.learner.current is None, "three feedbacks are waiting, four start a cycle"
+            await p.bus.publish(await teach(p.journal, 3))
+            while (seen := await cycles.get()).state == "running":
+                pass
+        assert (seen.state, seen.examples) == ("provisional", 4)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_rollback_and_restart_serve_what_the_journal_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with parts(tmp_path, monkeypatch) as p:
+        with pytest.raises(NotFound):
+            await p.learner.rollback()
+        p.trainer_makes(1.0)
+        first = (await p.cycle()).adapter
+        p.trainer_makes(2.0)
+        second = (await p.cycle()).adapter
+        assert p.serving.adapter == second != first
+        assert (await p.learner.rollback(by="Ana")).adapter == first == p.serving.adapter
+        p.serving.adapter = "base"
+        await p.learner.restore()
+        assert p.serving.adapter == first
+        (p.store.directory(first) / registry.WEIGHTS).write_bytes(b"changed on disk")
+        await p.learner.restore()
+        assert p.serving.adapter == second, "the newest one that still verifies"
