@@ -25,6 +25,7 @@ from runtime.situations import Catalogues
 
 log = structlog.get_logger("action")
 REHEARSAL = "rehearsal"
+LOOK = 1.0  # seconds between two looks for approvals that nobody gave
 
 
 class Acting:
@@ -144,7 +145,7 @@ class Acting:
 
     async def _deny_late(self) -> None:
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(LOOK)
             now = self._clock()
             for command_id, (command, until) in tuple(self._held.items()):
                 if now >= until:

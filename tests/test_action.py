@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from runtime import action
 from runtime.action import Acting
 from runtime.bus import Bus, Subscription
 from runtime.catalogue import Tool
@@ -150,3 +152,63 @@ async def test_an_open_command_is_settled_after_a_restart(tmp_path: Path, expire
     async with parts(tmp_path, "act") as p:
         outcome = await p.outcomes.get()
         assert (outcome.status, outcome.command_id) == (status, "cm-1")
+
+
+async def test_an_approval_that_nobody_gives_in_time_is_a_no(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(action, "LOOK", 0.0)
+    async with parts(tmp_path, "confirm") as p:
+        assert (await p.decide(1, BRIGHT)).status == "held"
+        (held,) = p.acting.held
+        monkeypatch.setattr(p.acting, "_clock", lambda: NOW + 60.0)
+        outcome = await p.outcomes.get()
+        assert (outcome.status, outcome.command_id) == ("denied", held.id)
+        with pytest.raises(NotFound):
+            await p.acting.approve(held.id, True)
+        assert p.lamp.told == []
+
+
+async def test_a_held_command_waits_again_after_a_restart(tmp_path: Path) -> None:
+    async with parts(tmp_path, "confirm") as p:
+        await p.decide(1, BRIGHT)
+        (held,) = p.acting.held
+    async with parts(tmp_path, "confirm") as p:
+        await p.lamp.journal.counts()  # answered after what the resuming stage asked before
+        assert [c.id for c in p.acting.held] == [held.id]
+        await p.acting.approve(held.id, True)
+        assert (await p.outcomes.get()).status == "applied"
+        assert [c.id for c in p.lamp.told] == [held.id]
+
+
+async def test_a_settled_command_is_not_sent_again(tmp_path: Path) -> None:
+    async with parts(tmp_path, "act") as p:
+        await p.decide(1, BRIGHT)
+    async with parts(tmp_path, "act") as p:
+        await p.decide(2, BRIGHT)
+        assert [c.decision_id for c in p.lamp.told] == ["dc-2"]
+
+
+async def test_the_same_decision_twice_gives_the_same_command_id(tmp_path: Path) -> None:
+    async with parts(tmp_path, "act") as p:
+        await p.decide(1, BRIGHT)
+        await p.decide(1, BRIGHT)
+        assert len({c.id for c in p.lamp.told}) == 1
+
+
+async def test_the_kill_switch_stops_what_was_approved(tmp_path: Path) -> None:
+    async with parts(tmp_path, "confirm") as p:
+        await p.decide(1, BRIGHT)
+        p.acting.guard.kill(True)
+        await p.acting.approve(p.acting.held[0].id, True)
+        outcome = await p.outcomes.get()
+        assert (outcome.status, "kill switch" in outcome.reason) == ("refused", True)
+        assert p.lamp.told == []
+
+
+async def test_a_rehearsal_is_never_carried_out(tmp_path: Path) -> None:
+    async with parts(tmp_path, "act") as p:
+        await p.lamp.journal.put(percept(1))
+        made = replace(decision(1, BRIGHT, NOW), note=action.REHEARSAL)
+        await p.lamp.journal.put(made)
+        await p.acting.take(made)
+        assert (await p.outcomes.get()).status == "none"
+        assert p.lamp.told == []

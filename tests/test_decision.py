@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from runtime.bus import Bus
+from runtime.catalogue import DO_NOTHING, Catalogue
 from runtime.config import PolicyConfig
 from runtime.decision import Decider, Serving
 from runtime.journal import Journal
-from runtime.messages import NOTHING, Decision, Feedback, Percept
+from runtime.messages import NOTHING, Action, Decision, Feedback, Percept
 from runtime.metrics import Metrics
+from runtime.policy.protocol import Row
 from runtime.situations import Catalogues
 from runtime.table import CorrectionTable
 from tests.stages import BRIGHT, DIM, LAMP, TableModel, percept
@@ -24,6 +31,21 @@ from tests.stages import BRIGHT, DIM, LAMP, TableModel, percept
 async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
     async with Journal.open(tmp_path / "j.db") as opened:
         yield opened
+
+
+@dataclass
+class Gate(TableModel):
+    """Answers the text `slow` (every text if it is empty) only once it is opened."""
+
+    slow: str = ""
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+    entered: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def score_one(self, text: str, catalogue: Catalogue, adapter: str) -> Row:
+        self.entered.set()
+        if not self.slow or text == self.slow:
+            await self.open.wait()
+        return await super().score_one(text, catalogue, adapter)
 
 
 def decider(
@@ -97,3 +119,67 @@ async def test_order_is_kept_within_a_scope(journal: Journal) -> None:
     running.cancel()
     assert [text for text, _ in model.asked] == texts
     assert [d.percept_id for d in made] == [f"pc-{number}" for number in range(20)]
+
+
+async def test_a_policy_that_takes_too_long_is_not_waited_for(journal: Journal) -> None:
+    made = await decider(journal, Gate(), timeout=0.01).decide(percept(1))
+    assert (made.by, made.actions, made.note) == ("fallback", (NOTHING,), "policy timeout")
+
+
+async def test_the_adapter_is_read_once_for_a_decision(journal: Journal) -> None:
+    gate = Gate()
+    stage = decider(journal, gate)
+    deciding = asyncio.create_task(stage.decide(percept(1)))
+    await gate.entered.wait()
+    stage._serving.adapter = "released meanwhile"
+    gate.open.set()
+    assert (await deciding).adapter == "base"
+    assert gate.asked == [("dark", "base")]
+    assert (await stage.decide(percept(2))).adapter == "released meanwhile"
+
+
+async def test_a_slow_scope_holds_up_no_other(journal: Journal) -> None:
+    gate = Gate(slow="dark")
+    stage = decider(journal, gate)
+    stage._catalogues = Catalogues([{"room": (LAMP,), "hall": (replace(LAMP, actuator=""),)}])
+    decisions = stage._bus.subscribe(Decision)
+    percepts = stage._bus.subscribe(Percept)
+    running = asyncio.create_task(stage.run(percepts))
+    for waiting in (percept(1, "dark", "room"), percept(2, "light", "room"), percept(3, "light", "hall")):
+        await journal.put(waiting)
+        await stage._bus.publish(waiting)
+    assert (await decisions.get()).percept_id == "pc-3"
+    gate.open.set()
+    assert [(await decisions.get()).percept_id for _ in range(2)] == ["pc-1", "pc-2"]
+    running.cancel()
+
+
+class Dice:
+    """Always explores, and takes the action of this number."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def random(self) -> float:
+        return 0.0
+
+    def choice(self, among: list[Action]) -> Action:
+        return among[self.number % len(among)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    rate=st.floats(0.001, 0.5),
+    among=st.lists(st.sampled_from(["nothing", "lamp", "door"]), unique=True),
+    answer=st.sampled_from([NOTHING, DIM, BRIGHT]),
+)
+def test_the_chances_of_exploration_add_up(rate: float, among: list[str], answer: Action) -> None:
+    stage = decider(cast(Journal, None), TableModel(), explore=rate, explore_among=among)
+    row = asyncio.run(TableModel(answer).score_one("dark", Catalogue(tools=(DO_NOTHING, LAMP)), "base"))
+    chances: dict[str, float] = {}
+    for number in range(len(row.actions)):
+        stage._random = cast(random.Random, Dice(number))
+        taken, chance = stage._explore(row)
+        assert taken == answer or taken.tool in among
+        chances[repr(taken)] = chance
+    assert sum(chances.values()) == pytest.approx(1.0)

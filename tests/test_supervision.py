@@ -18,7 +18,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_task_that_raises_is_started_again() -> None:
-    child, runs, states = Child("sensor"), [], list[str]()
+    child, runs, states = Child("sensor"), list[int](), list[str]()
 
     async def run() -> None:
         runs.append(len(runs))
@@ -33,7 +33,7 @@ async def test_a_task_that_raises_is_started_again() -> None:
 
 
 async def test_a_task_that_keeps_raising_is_set_aside() -> None:
-    child, runs = Child("sensor"), []
+    child, runs = Child("sensor"), list[int]()
 
     async def run() -> None:
         runs.append(1)
@@ -47,7 +47,7 @@ async def test_a_task_that_keeps_raising_is_set_aside() -> None:
 
 async def test_failures_far_apart_are_forgiven(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervision, "PERIOD", 0.0)
-    child, runs = Child("sensor"), []
+    child, runs = Child("sensor"), list[int]()
 
     async def run() -> None:
         runs.append(1)
