@@ -8,8 +8,8 @@ A device's topic says what the device shows. A report is a person's act if it *c
 
 What would have been right is read from the room, not from the single act: compared with the devices as the decision
 found them, what has the person made different? One device more: that act. Nothing (they undid us): `nothing`.
-Not covered: an automation or a guest that does not say who it is cannot be told from a resident, and what the devices
-showed is forgotten over a restart, so the first act on a device after one may be missed.
+Not covered: an automation or a guest that does not say who it is cannot be told from a resident, and what was
+decided before a restart is forgotten, so an act that answers it is missed.
 """
 
 from __future__ import annotations

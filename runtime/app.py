@@ -8,8 +8,8 @@
                    └──▶ learner ──▶ gate ──▶ release
 
 Start: lock, journal, broker, policy worker, plugins, stages, then what the last run left unfinished, console, sensors.
-Stop (SIGTERM, SIGINT): 1. sensors, so nothing new comes in; 2. drain decisions and commands in flight, at most GRACE;
-3. learner and its trainer; 4. console; 5. plugins; 6. policy worker; 7. broker, if it is ours; 8. journal; 9. lock.
+Stop (SIGTERM, SIGINT): 1. the door, so nothing new comes in; 2. drain decisions and commands in flight, at most GRACE;
+3. plugins; 4. stages, learner and its trainer; 5. console; 6. policy worker; 7. broker, if it is ours; 8. journal; 9. lock.
 """
 
 from __future__ import annotations
@@ -52,7 +52,6 @@ from runtime.table import CorrectionTable
 
 GRACE = 5.0  # seconds that decisions and commands in flight get at the end
 DRAIN_STEP = 0.05  # seconds between two looks whether all is done
-RESUME = 600.0  # seconds after which an undecided percept is too old to be decided
 WATCHDOG = 5.0  # seconds between signs of life to systemd
 BROKER = "plugins.broker"  # resolved by name: the runtime imports no plugin
 
@@ -95,6 +94,7 @@ class App:
         self.learner = Learner(
             journal, self.bus, policy, self.catalogues, self.store, self.serving, config, self.metrics, policy.base
         )
+        self.restored = False
         self.children = {plugin.name: Child(plugin.name) for plugin in plugins}
         self.control = Control(
             config, journal, self.bus, self.catalogues, self.ingest, self.decider, self.acting, self.modes, self.learner, self.store,
@@ -110,8 +110,13 @@ class App:
         self.table.restore(await self.journal.corrections())
         for example in await self.journal.examples(self.config.learner.window):
             self.catalogues.know(example.scope, example.action)
-        self.perception.restore(await self.journal.last_observations())
+        world = await self.journal.last_observations()
+        self.perception.restore(world)
+        for critic in loading.of_role(self.plugins, Critic):
+            for observation in world:
+                _noticed(critic, observation)  # it learns how things are; what it would say of the past is dropped
         await self.learner.restore()
+        self.restored = True
 
     async def stages(self, group: asyncio.TaskGroup) -> None:
         """Subscribe everybody first, then start the stages: nothing published from here on is missed."""
@@ -127,11 +132,10 @@ class App:
         await self._resume()
 
     async def _resume(self) -> None:
-        """Put back on the bus what the last run left unfinished."""
-        newer = time.time() - RESUME
+        """Put back on the bus what the last run left unfinished; what is too old by now is ended by the stages."""
         waiting = await self.journal.unperceived()
-        percepts = await self.journal.undecided(newer)
-        decisions = await self.journal.unacted(newer)
+        percepts = await self.journal.undecided()
+        decisions = await self.journal.unacted()
         if waiting or percepts or decisions:
             log.info("resuming", observations=len(waiting), percepts=len(percepts), decisions=len(decisions))
         for message in (*decisions, *percepts, *waiting):
@@ -139,17 +143,9 @@ class App:
 
     async def _criticise(self, critic: Critic, heard: Subscription[Message]) -> None:
         async for message in heard:
-            await self._ask(critic, message)
-
-    async def _ask(self, critic: Critic, message: Message) -> None:
-        try:
-            noticed = list(critic.criticise(message))  # type: ignore[arg-type]
-        except Exception as error:  # the plugin border
-            log.error("critic failed", plugin=critic.name, error=f"{type(error).__name__}: {error}")
-            return
-        for feedback in noticed:
-            with suppress(CorrigibleError):  # it is in quarantine with its reason
-                await self.ingest.emit(feedback)
+            for feedback in _noticed(critic, message):
+                with suppress(CorrigibleError):  # it is in quarantine with its reason
+                    await self.ingest.emit(feedback)
 
     async def operate(self, plugin: Plugin) -> None:
         """A plugin's life under supervision: start, sense if it is a sensor, stop."""
@@ -172,6 +168,7 @@ class App:
     def health(self) -> dict[str, Any]:
         ready = {
             "journal": self.journal.healthy,
+            "restored": self.restored,
             "policy": self.policy.ready,
             "broker": self.broker is None or self.broker.healthy,
         }
@@ -249,8 +246,9 @@ async def serve(app: App, stopping: asyncio.Event) -> None:
                 await stopping.wait()
                 systemd.notify("STOPPING=1")
                 log.info("stopping")
+                app.ingest.close()
+                await app.drain()
                 cancel(edge)
-            await app.drain()
             cancel(core)
         page.cancel()
 
@@ -277,6 +275,14 @@ async def _broker(config: Config, stack: AsyncExitStack) -> Any:
     keeper = asyncio.create_task(broker.run(), name="broker")
     stack.callback(keeper.cancel)
     return broker
+
+
+def _noticed(critic: Critic, message: Message) -> list[Feedback]:
+    try:
+        return list(critic.criticise(message))  # type: ignore[arg-type]
+    except Exception as error:  # the plugin border
+        log.error("critic failed", plugin=critic.name, error=f"{type(error).__name__}: {error}")
+        return []
 
 
 def _trusted(actuators: Sequence[Actuator]) -> frozenset[str]:

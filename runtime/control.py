@@ -119,7 +119,7 @@ class Control:
     async def explain(self, decision_id: str) -> dict[str, Any]:
         decision = await self._need(decision_id)
         percept = await self._journal.percept(decision.percept_id)
-        taught = next((e for e in await self._journal.corrections() if e.id == decision.table_feedback), None)
+        taught = await self._journal.feedback(decision.table_feedback) if decision.table_feedback else None
         return {
             **await self.row(decision),
             "candidates": self._candidates(decision),

@@ -26,6 +26,7 @@ from runtime.table import CorrectionTable
 
 log = structlog.get_logger("decision")
 SCOPE_QUEUE = 256  # percepts a scope may be behind before perception waits
+STALE = 600.0  # seconds after which a situation is past, and nothing is done about it
 
 
 class Scored(Protocol):
@@ -114,18 +115,20 @@ class Decider:
         started = time.perf_counter()
         catalogue = self._catalogues.of(percept.scope)
         adapter = self._serving.adapter
+        age = self._clock() - percept.at
+        if age > STALE:
+            return self._decision(percept, NOTHING, adapter, started, by="fallback", note=f"{age:.0f} s old: too late")
         hit = self._table.lookup(percept) if self.table_on and not percept.synthetic else None
         if hit is not None:
             return self._decision(percept, hit[0], adapter, started, by="table", table_feedback=hit[1])
         try:
             async with asyncio.timeout(self._config.timeout):
                 row = await self._policy.score_one(percept.text, catalogue, adapter)
-        except (CorrigibleError, TimeoutError) as error:
+        except Exception as error:  # the border to the model: whatever happens behind it, the loop goes on
             self._metrics.fallbacks.inc()
-            log.warning("fell back to nothing", scope=percept.scope, error=str(error) or "the policy took too long")
-            return self._decision(
-                percept, NOTHING, adapter, started, by="fallback", note=str(error) or "policy timeout"
-            )
+            reason = _reason(error)
+            log.warning("fell back to nothing", scope=percept.scope, error=reason)
+            return self._decision(percept, NOTHING, adapter, started, by="fallback", note=reason)
         action, p_behaviour = self._explore(row)
         p_model = math.exp(_log_p(row, action))
         candidates = tuple(
@@ -184,6 +187,12 @@ class Decider:
             note="rehearsal" if percept.synthetic else note,
             at=self._clock(),
         )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "the policy took too long"
+    return str(error) if isinstance(error, CorrigibleError) else f"{type(error).__name__}: {error}"
 
 
 def _log_p(row: Scored, action: Action) -> float:

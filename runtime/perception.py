@@ -69,10 +69,31 @@ class Perception:
         self._readings: dict[str, Reading] = {}
         self._words: dict[str, str] = {}
         self._last: dict[str, tuple[str, float]] = {}  # scope -> text and time of its last percept
+        self._held: dict[str, Observation] = {}  # scope -> the newest change that came within `quiet` of its percept
 
     async def run(self, observations: Subscription[Observation]) -> None:
-        async for observation in observations:
-            await self.take(observation)
+        async with asyncio.TaskGroup() as group:
+            async for observation in observations:
+                already = set(self._held)
+                await self.take(observation)
+                for scope in self._held.keys() - already:
+                    group.create_task(self._settle(scope), name=f"settle {scope}")
+
+    async def _settle(self, scope: str) -> None:
+        """What changed while the scope was quiet wakes it afterwards, if it still says something new."""
+        since = self._held[scope].at - self._last[scope][1]
+        await asyncio.sleep(self._config.quiet - since)
+        await self.settle(scope)
+
+    async def settle(self, scope: str) -> list[Percept]:
+        """The end of a scope's quiet time: one percept for all that changed meanwhile."""
+        observation = self._held.pop(scope)
+        percept = self._percept(Situation(scope=scope, event_id="settled"), observation, observation.at)
+        text, _ = self._last.get(scope, ("", 0.0))
+        percepts = [] if percept.text == text else [percept]
+        self._last[scope] = (percept.text, observation.at)
+        await self._tell([observation.id], percepts)
+        return percepts
 
     async def take(self, observation: Observation) -> list[Percept]:
         """Absorb one observation and publish the percepts it wakes, after their commit."""
@@ -81,10 +102,13 @@ class Perception:
         except BadInput as error:
             await self._journal.put(payload.quarantined(observation, str(error)))
             percepts = []
-        await self._journal.perceived([observation.id], *percepts)
+        await self._tell([observation.id], percepts)
+        return percepts
+
+    async def _tell(self, taken: Sequence[str], percepts: Sequence[Percept]) -> None:
+        await self._journal.perceived(taken, *percepts)
         for percept in percepts:
             await self._bus.publish(percept)
-        return percepts
 
     async def tick(self, clock_now: float) -> None:
         """A timer percept for every scope: what to do though nothing changed."""
@@ -118,7 +142,7 @@ class Perception:
             except Exception as error:  # the plugin border
                 log.error("perceiver failed", plugin=perceiver.name, error=f"{type(error).__name__}: {error}")
         percepts = [self._percept(situation, observation, observation.at) for situation in situations]
-        return [percept for percept in percepts if self._matters(percept)]
+        return [percept for percept in percepts if self._matters(percept, observation)]
 
     def _now(self, at: float) -> datetime:
         """Local time; a sensor `clock` (ISO 8601) stands in for the wall clock of a simulated or recorded place."""
@@ -182,6 +206,8 @@ class Perception:
             return
         spoken = speech(observation.topic, value)
         if spoken is not None:
+            if not spoken.strip() or (self._scopes and scope not in self._scopes):
+                return  # nobody there acts or answers
             who = str(value.get("who", "")) if isinstance(value, dict) else ""
             yield Situation(scope=scope, kind="speech", says=spoken, fields={"who": who} if who else {})
             return
@@ -231,10 +257,13 @@ class Perception:
         reading = self._readings[name]
         return self.vocabulary.phrase(name, self._words[name], at - reading.at)
 
-    def _matters(self, percept: Percept) -> bool:
-        """A sensor percept that says the same as the scope's last one, or comes too soon after it, is noise."""
+    def _matters(self, percept: Percept, observation: Observation) -> bool:
+        """A sensor percept that says the same as the scope's last one is noise; one too soon after it has to wait."""
         text, at = self._last.get(percept.scope, ("", 0.0))
-        if percept.kind == "sensor" and (percept.text == text or percept.at - at < self._config.quiet):
+        if percept.kind == "sensor" and percept.text == text:
+            return False
+        if percept.kind == "sensor" and percept.at - at < self._config.quiet:
+            self._held[percept.scope] = observation
             return False
         self._last[percept.scope] = (percept.text, percept.at)
         return True

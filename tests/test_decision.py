@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from runtime.bus import Bus
 from runtime.catalogue import DO_NOTHING, Catalogue
 from runtime.config import PolicyConfig
-from runtime.decision import Decider, Serving
+from runtime.decision import STALE, Decider, Serving
 from runtime.journal import Journal
 from runtime.messages import NOTHING, Action, Decision, Feedback, Percept
 from runtime.metrics import Metrics
@@ -123,7 +123,23 @@ async def test_order_is_kept_within_a_scope(journal: Journal) -> None:
 
 async def test_a_policy_that_takes_too_long_is_not_waited_for(journal: Journal) -> None:
     made = await decider(journal, Gate(), timeout=0.01).decide(percept(1))
-    assert (made.by, made.actions, made.note) == ("fallback", (NOTHING,), "policy timeout")
+    assert (made.by, made.actions, made.note) == ("fallback", (NOTHING,), "the policy took too long")
+
+
+async def test_whatever_the_policy_raises_the_loop_goes_on(journal: Journal) -> None:
+    class Odd(TableModel):
+        async def score_one(self, text: str, catalogue: Catalogue, adapter: str) -> Row:
+            raise KeyError("logits")
+
+    made = await decider(journal, Odd()).decide(percept(1))
+    assert (made.by, made.actions, made.note) == ("fallback", (NOTHING,), "KeyError: 'logits'")
+
+
+async def test_a_situation_that_is_long_past_is_not_acted_on(journal: Journal) -> None:
+    model = TableModel()
+    made = await decider(journal, model).decide(replace(percept(1), at=5.0 - STALE - 1))
+    assert (made.by, made.actions, made.note) == ("fallback", (NOTHING,), "601 s old: too late")
+    assert model.asked == []
 
 
 async def test_the_adapter_is_read_once_for_a_decision(journal: Journal) -> None:

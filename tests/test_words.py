@@ -195,6 +195,35 @@ def test_a_quiet_scope_waits() -> None:
     assert woken == [True, False, True]
 
 
+async def test_what_changed_in_the_quiet_time_wakes_once_after_it(tmp_path: Path) -> None:
+    async with Journal.open(tmp_path / "j.db") as journal:
+        bus = Bus()
+        percepts, kitchen = bus.subscribe(Percept), stage(journal, bus, quiet=10.0)
+        for n, (body, at) in enumerate([(b"3", 0), (b"30", 4), (b"300", 5)]):
+            await kitchen.take(observation("home/kitchen/light", body, n, NOON + at))
+        assert len(percepts) == 1
+        (late,) = await kitchen.settle("kitchen")
+        assert late.text == "weekday midday, light bright"
+        assert await journal.percept(late.id) == late
+        assert len(percepts) == 2
+
+
+async def test_a_change_that_was_taken_back_in_the_quiet_time_wakes_nobody(tmp_path: Path) -> None:
+    async with Journal.open(tmp_path / "j.db") as journal:
+        bus = Bus()
+        percepts, kitchen = bus.subscribe(Percept), stage(journal, bus, quiet=10.0)
+        for n, (body, at) in enumerate([(b"3", 0), (b"300", 4), (b"3", 5)]):
+            await kitchen.take(observation("home/kitchen/light", body, n, NOON + at))
+        assert await kitchen.settle("kitchen") == []
+        assert len(percepts) == 1
+
+
+def test_nobody_is_woken_by_nothing_said_or_by_words_where_nobody_acts() -> None:
+    assert stage().perceive(observation("home/kitchen/speech", b'" "', 0, NOON)) == []
+    assert stage().perceive(observation("home/porch/speech", b'"hello"', 0, NOON)) == []
+    assert len(stage().perceive(observation("home/kitchen/speech", b'"hello"', 0, NOON))) == 1
+
+
 async def test_the_stage_commits_before_it_tells_and_a_repeat_tells_nothing(tmp_path: Path) -> None:
     async with Journal.open(tmp_path / "j.db") as journal:
         bus = Bus()
@@ -215,4 +244,4 @@ async def test_a_timer_asks_every_scope(tmp_path: Path) -> None:
         percepts = bus.subscribe(Percept)
         await stage(journal, bus).tick(NOON)
         assert [(await percepts.get()).scope for _ in range(2)] == ["kitchen", "hall"]
-        assert len(await journal.undecided(0.0)) == 2
+        assert len(await journal.undecided()) == 2

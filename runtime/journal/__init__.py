@@ -28,8 +28,8 @@ from runtime.messages import (
     Percept,
     Quarantined,
     Release,
-    derived_id,
 )
+from runtime.payload import quarantined_feedback
 
 SCHEMA_VERSION = 1
 CURVE_WINDOW = 50  # judged decisions an accuracy point of the page looks back over
@@ -88,15 +88,7 @@ class Journal:
         if await self.decision(feedback.decision_id) is not None:
             return await self.put(feedback)
         reason = f"there is no decision {feedback.decision_id[:80]!r}; take the id from the decision's message or `corrigible decisions`"
-        body = msgspec.json.encode(feedback)
-        import hashlib
-
-        await self.put(
-            Quarantined(
-                id=derived_id("qu", feedback.id), topic="feedback", payload=body, sha256=hashlib.sha256(body).hexdigest(),
-                size=len(body), reason=reason, source=feedback.source, at=feedback.at,
-            )
-        )  # fmt: skip
+        await self.put(quarantined_feedback(feedback, reason))
         raise NotFound(reason)
 
     async def perceived(self, observation_ids: Sequence[str], *percepts: Percept) -> None:
@@ -113,11 +105,11 @@ class Journal:
     async def unperceived(self) -> list[Observation]:
         return [_observation(*found) for found in await self._rows("unperceived")]
 
-    async def undecided(self, newer_than: float) -> list[Percept]:
-        return await self._all(Percept, "undecided", newer_than=newer_than)
+    async def undecided(self) -> list[Percept]:
+        return await self._all(Percept, "undecided")
 
-    async def unacted(self, newer_than: float) -> list[Decision]:
-        return await self._all(Decision, "unacted", newer_than=newer_than)
+    async def unacted(self) -> list[Decision]:
+        return await self._all(Decision, "unacted")
 
     async def unsettled(self) -> list[tuple[Command, str]]:
         """Commands without an end, and their state: "" (never sent, or unknown) or "held"."""
@@ -130,6 +122,9 @@ class Journal:
 
     async def percept(self, id: str) -> Percept | None:
         return await self._one(Percept, "percept", id=id)
+
+    async def feedback(self, id: str) -> Feedback | None:
+        return await self._one(Feedback, "feedback", id=id)
 
     async def feedback_of(self, decision_id: str) -> list[Feedback]:
         return await self._all(Feedback, "feedback_of", id=decision_id)
@@ -149,7 +144,8 @@ class Journal:
         return found[0] if found else None
 
     async def corrections(self) -> list[Example]:
-        """The newest correction of every (scope, text) that nothing newer supersedes: the exact-match table."""
+        """The exact-match table: of every (scope, text) the newest correction or override, unless something else was
+        accepted there since. The same rule as `CorrectionTable.learn`, over the whole past."""
         return [_example(found) for found in await self._rows("corrections")]
 
     async def examples(self, limit: int) -> list[Example]:

@@ -25,7 +25,8 @@ class Finding(Message, frozen=True, kw_only=True):
     detail: str
 
 
-# Each query yields (id, what is wrong with it). 900 s: by then a restart no longer takes unfinished work up.
+# Each query yields (id, what is wrong with it). Work is looked at by order where there is one: decisions of a scope are
+# made in turn, so a percept is forgotten once a later one is decided. Elsewhere a running daemon has 60 s for it.
 CHECKS: tuple[tuple[str, str, str], ...] = (
     (
         "I2",
@@ -36,10 +37,11 @@ CHECKS: tuple[tuple[str, str, str], ...] = (
     (
         "I4",
         "what came in was perceived and decided",
-        """SELECT id, 'never perceived' FROM observation
-           WHERE perceived = 0 AND at < (SELECT max(at) FROM observation WHERE perceived = 1) - 900
-           UNION ALL SELECT p.id, 'never decided' FROM percept p LEFT JOIN decision d ON d.percept_id = p.id
-           WHERE d.id IS NULL AND p.at < (SELECT max(at) FROM decision) - 900""",
+        """WITH last AS (SELECT n.scope, max(p.seq) AS seq FROM decision n JOIN percept p ON p.id = n.percept_id GROUP BY n.scope)
+           SELECT id, 'never perceived' FROM observation
+           WHERE perceived = 0 AND at < (SELECT max(at) FROM observation WHERE perceived = 1) - 60
+           UNION ALL SELECT p.id, 'never decided' FROM percept p JOIN last l ON l.scope = p.scope AND p.seq < l.seq
+           LEFT JOIN decision d ON d.percept_id = p.id WHERE d.id IS NULL""",
     ),
     (
         "I5",
@@ -47,9 +49,9 @@ CHECKS: tuple[tuple[str, str, str], ...] = (
         """SELECT c.id, 'the decision does not say so' FROM command c LEFT JOIN decision d ON d.id = c.decision_id
            WHERE d.id IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(d.body, '$.actions') a WHERE json(a.value) = json(c.action))
            UNION ALL SELECT c.id, 'neither sent nor expired' FROM command c
-           WHERE c.expires_at < (SELECT max(at) FROM decision) - 900 AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.command_id = c.id)
+           WHERE c.expires_at < (SELECT max(at) FROM decision) - 60 AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.command_id = c.id)
            UNION ALL SELECT d.id, 'neither acted on nor refused' FROM decision d
-           WHERE d.at < (SELECT max(at) FROM decision) - 900
+           WHERE d.at < (SELECT max(at) FROM decision) - 60
              AND NOT EXISTS (SELECT 1 FROM command c WHERE c.decision_id = d.id)
              AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.decision_id = d.id)""",
     ),

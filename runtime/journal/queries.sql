@@ -3,13 +3,14 @@
 -- name: unperceived
 SELECT body, payload FROM observation WHERE perceived = 0 ORDER BY seq;
 
+-- What a run leaves unfinished lies within its last hour, however long ago that was.
 -- name: undecided
 SELECT p.body FROM percept p LEFT JOIN decision d ON d.percept_id = p.id
-WHERE p.at >= :newer_than AND d.id IS NULL ORDER BY p.seq;
+WHERE p.at >= (SELECT max(at) FROM percept) - 3600 AND d.id IS NULL ORDER BY p.seq;
 
 -- name: unacted
 SELECT d.body FROM decision d
-WHERE d.at >= :newer_than
+WHERE d.at >= (SELECT max(at) FROM decision) - 3600
   AND NOT EXISTS (SELECT 1 FROM command c WHERE c.decision_id = d.id)
   AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.decision_id = d.id)
 ORDER BY d.seq;
@@ -43,15 +44,21 @@ WHERE p.synthetic = 0
 ORDER BY d.seq DESC LIMIT :limit;
 
 -- name: corrections
-SELECT id, scope, text, at, source, action, weight, correction FROM example e
-WHERE correction = 1 AND kind <> 'preference'
-  AND NOT EXISTS (
-    SELECT 1 FROM example n WHERE n.scope = e.scope AND n.text = e.text AND n.at > e.at
-      AND (n.kind IN ('correction', 'override') OR (n.kind = 'acceptance' AND n.action <> e.action)))
-ORDER BY at;
+WITH word AS (
+  SELECT f.seq, f.id, p.scope, p.text, f.at, f.source, f.kind, f.action, d.action AS decided,
+         max(CASE WHEN f.kind <> 'acceptance' THEN f.seq END) OVER (PARTITION BY p.scope, p.text) AS last
+  FROM feedback f JOIN decision d ON d.id = f.decision_id JOIN percept p ON p.id = d.percept_id
+  WHERE p.synthetic = 0 AND f.kind IN ('correction', 'override', 'acceptance'))
+SELECT id, scope, text, at, source, action, 1.0, 1 FROM word e
+WHERE seq = last AND NOT EXISTS (
+  SELECT 1 FROM word n WHERE n.scope = e.scope AND n.text = e.text AND n.seq > e.seq AND n.decided <> e.action)
+ORDER BY seq;
+
+-- name: feedback
+SELECT body FROM feedback WHERE id = :id;
 
 -- name: examples
-SELECT id, scope, text, at, source, action, weight, correction FROM example ORDER BY at DESC LIMIT :limit;
+SELECT id, scope, text, at, source, action, weight, correction FROM example ORDER BY at DESC, seq DESC LIMIT :limit;
 
 -- name: feedback_since
 SELECT count(*) FROM feedback WHERE at > :at;

@@ -124,7 +124,8 @@ def _feedback(message: Feedback) -> dict[str, Any]:
 
 
 def json_of(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+    """JSON with sorted keys, so that equal actions are equal strings."""
+    return msgspec.json.encode(value, order="sorted").decode()
 
 
 def _body(message: Message) -> str:

@@ -123,8 +123,9 @@ CREATE TABLE metadata (
 ) STRICT;
 
 -- The newest word on each decision, and what the learner makes of it: `example` is derived, never a second copy.
+-- A rating is no word where somebody also said what would have been right.
 CREATE VIEW example AS
-SELECT f.id, p.scope, p.text, f.at, f.source, f.kind, d.seq AS decision_seq,
+SELECT f.seq, f.id, p.scope, p.text, f.at, f.source,
        CASE WHEN f.kind IN ('correction', 'override', 'preference') THEN f.action ELSE d.action END AS action,
        CASE WHEN f.kind = 'rating' THEN f.rating ELSE 1.0 END AS weight,
        f.kind IN ('correction', 'override', 'preference') AS correction
@@ -132,7 +133,9 @@ FROM feedback f
 JOIN decision d ON d.id = f.decision_id
 JOIN percept p ON p.id = d.percept_id
 WHERE p.synthetic = 0
-  AND f.seq = (SELECT max(n.seq) FROM feedback n WHERE n.decision_id = f.decision_id)
+  AND f.seq = (
+    SELECT max(n.seq) FROM feedback n WHERE n.decision_id = f.decision_id AND NOT (n.kind = 'rating' AND EXISTS (
+      SELECT 1 FROM feedback c WHERE c.decision_id = n.decision_id AND c.kind IN ('correction', 'override', 'preference'))))
   AND NOT (f.kind = 'rating' AND f.rating <= 0);
 
 -- For people: `SELECT * FROM v_decisions LIMIT 20;`

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +19,7 @@ from msgspec.structs import replace
 
 from runtime.bus import Bus, Subscription
 from runtime.config import Config
-from runtime.errors import CorrigibleError, NotFound
+from runtime.errors import CorrigibleError, Corrupt, NotFound
 from runtime.journal import Journal
 from runtime.learning import curation, gate, jobs, registry, trainer
 from runtime.messages import Cycle, Feedback, Release, new_id
@@ -194,7 +195,7 @@ class Learner:
         ended = replace(cycle, state=verdict.state, reason=verdict.reason, ended_at=self._clock(), progress=1.0)
         try:
             await self.release(adapter, why="gate", provisional=verdict.state == "provisional", cycle=ended)
-        except CorrigibleError as error:
+        except Corrupt as error:
             return await self._finish(cycle, "rejected", str(error))
         live = replace(
             ended, ended_at=self._clock(), report={**facts, "feedback_to_live_seconds": self._clock() - examples_at}
@@ -230,7 +231,8 @@ class Learner:
         """The worker keeps what serves and what served before it (an instant rollback); the disk keeps `[gate] keep`."""
         for adapter in [a for a in self._loaded if a not in needed]:
             self._loaded.remove(adapter)
-            await self._policy.unload(adapter)
+            with suppress(CorrigibleError):  # a worker that died holds nothing
+                await self._policy.unload(adapter)
         await asyncio.to_thread(self._store.prune, self._config.gate.keep, protected=set(needed))
 
     async def restore(self) -> None:

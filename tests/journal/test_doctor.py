@@ -75,6 +75,15 @@ def test_planted_breakage_is_found(path: Path, invariant: str) -> None:
     assert [id for id, state in states(path).items() if state == "broken"] == [invariant]
 
 
+async def test_a_percept_that_was_passed_over_is_found(path: Path) -> None:
+    async with Journal.open(path) as journal:
+        await journal.put(Percept(id="p8", scope="hall", text="dark again", at=3001.0))
+        assert states(path)["I4"] == "ok", "it may still be its turn"
+        await journal.put(*loop(9, 3002.0))
+        await journal.perceived(["o9"])
+    assert states(path)["I4"] == "broken"
+
+
 def test_a_deleted_row_is_missed(path: Path) -> None:
     vandalise(path, "DELETE FROM observation WHERE id = 'o1'")
     assert next(f for f in doctor.examine(path) if f.invariant == "I12").detail == "observation lacks 1 rows"

@@ -28,6 +28,7 @@ from runtime.messages import (
     Percept,
     Release,
 )
+from runtime.table import CorrectionTable
 
 YES, NO = Action(tool="yes"), Action(tool="no")
 
@@ -103,13 +104,13 @@ async def test_unfinished_work_is_found_at_every_stage(tmp_path: Path) -> None:
         await journal.put(observation(1))
         await journal.perceived(["ob-1"], percept(1))
         assert await journal.unperceived() == []
-        assert [p.id for p in await journal.undecided(0.0)] == ["pc-1"]
+        assert [p.id for p in await journal.undecided()] == ["pc-1"]
         await journal.put(decision(1))
-        assert await journal.undecided(0.0) == []
-        assert [d.id for d in await journal.unacted(0.0)] == ["dc-1"]
+        assert await journal.undecided() == []
+        assert [d.id for d in await journal.unacted()] == ["dc-1"]
         command = Command(id="cm-1", decision_id="dc-1", actuator="lamp", action=YES, expires_at=9.0, at=2.0)
         await journal.put(command)
-        assert await journal.unacted(0.0) == []
+        assert await journal.unacted() == []
         assert await journal.unsettled() == [(command, "")]
         await journal.put(Outcome(id="oc-1", decision_id="dc-1", command_id="cm-1", status="held", at=3.0))
         assert await journal.unsettled() == [(command, "held")]
@@ -145,6 +146,7 @@ async def test_examples_are_the_newest_word_on_each_decision(
     tmp_path_factory: pytest.TempPathFactory, given: Given
 ) -> None:
     newest: dict[int, Feedback] = {}
+    corrected: set[int] = set()
     async with Journal.open(tmp_path_factory.mktemp("journal") / "j.db") as journal:
         for number in range(4):
             await journal.put(percept(number), decision(number))
@@ -157,7 +159,9 @@ async def test_examples_are_the_newest_word_on_each_decision(
                 rating if kind == "rating" else None,
             )
             await journal.put_feedback(said)
-            newest[on] = said
+            corrected |= {on} if kind in ("correction", "override") else set()
+            if kind != "rating" or on not in corrected:  # a rating is no word where the right action was said
+                newest[on] = said
         found = {example.id: example for example in await journal.examples(100)}
     expected = {f.id: f for f in newest.values() if f.kind != "rating" or (f.rating or 0.0) > 0}
     assert set(found) == set(expected)
@@ -175,6 +179,35 @@ async def test_the_newest_correction_of_a_situation_stands(tmp_path: Path) -> No
         assert [(e.id, e.action) for e in await journal.corrections()] == [("fb-2", YES)]
         await journal.put_feedback(feedback(3, 3, "correction", NO))
         assert [(e.id, e.action) for e in await journal.corrections()] == [("fb-3", NO)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    given=st.lists(
+        st.tuples(
+            st.integers(0, 3),
+            st.sampled_from([*KINDS, "preference"]),
+            st.sampled_from([YES, NO]),
+            st.sampled_from([-1.0, 1.0]),
+        ),
+        max_size=12,
+    )
+)
+async def test_the_table_is_the_same_after_a_restart(tmp_path_factory: pytest.TempPathFactory, given: Given) -> None:
+    live, restored = CorrectionTable(), CorrectionTable()
+    async with Journal.open(tmp_path_factory.mktemp("journal") / "j.db") as journal:
+        for number in range(4):
+            await journal.put(percept(number, f"one of two: {number % 2}"), decision(number))
+        for number, (on, kind, action, rating) in enumerate(given):
+            right = action if kind in ("correction", "override", "preference") else None
+            said = feedback(0, on, kind, right, rating if kind == "rating" else None)
+            said = replace(said, id=f"fb-{number}")  # all at the same instant: the order of arrival counts
+            await journal.put_feedback(said)
+            live.learn(percept(on, f"one of two: {on % 2}"), decision(on), said)
+        restored.restore(await journal.corrections())
+    for number in range(2):
+        situation = percept(number, f"one of two: {number}")
+        assert live.lookup(situation) == restored.lookup(situation)
 
 
 async def test_rehearsals_teach_nothing(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import textwrap
 import tomllib
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import pytest
 import plugins
 from runtime.config import BrokerConfig
 from runtime.messages import NOTHING, Action, Command, Decision, Feedback, Observation, Outcome, Percept
-from runtime.plugins import load, roles_of
+from runtime.plugins import ENTRY_POINT_GROUP, load, resolve, roles_of
 from runtime.roles import ROLES, Actuator, Context, Critic, Perceiver, Plugin, Reading, Rule, Sensor, World
 
 NOW = datetime(2026, 3, 1, 20, 0, tzinfo=UTC)
@@ -69,15 +70,13 @@ def _round_trips(message: Observation | Feedback | Outcome | Percept | Command |
     return msgspec.json.decode(msgspec.json.encode(message), type=type(message)) == message
 
 
-def test_first_party_plugins_are_found() -> None:
+def test_first_party_plugins_are_found_by_path_and_by_name() -> None:
     found = {f"{cls.__module__}:{cls.__name__}" for cls in _classes()}
-    assert {
-        "plugins.simulated_home:SimulatedHome",
-        "plugins.override:Override",
-        "plugins.quiet_hours:QuietHours",
-        "plugins.replay:Replay",
-        "plugins.chat:Chat",
-    } <= found
+    named = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
+    assert {"chat", "mqtt", "override", "quiet_hours", "replay", "simulated_home"} <= set(named)
+    assert found <= set(named.values())
+    for name, path in named.items():
+        assert resolve(name) is resolve(path)
 
 
 @pytest.mark.parametrize("cls", _of())
