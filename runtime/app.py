@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import signal
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -177,8 +178,15 @@ class App:
             for child in self.children.values()
             if child.state in ("restarting", "quarantined")
         ]
+        trainer = self.learner.process
         return {
             "ready": ready,
+            "processes": {
+                "daemon": os.getpid(),
+                "policy": self.policy.pid,
+                "trainer": trainer.pid if trainer is not None else None,
+                "broker": self.broker.pid if self.broker is not None else None,
+            },
             "degraded": [f"{name} is not ready" for name, ok in ready.items() if not ok] + broken,
             "plugins": [
                 {"name": p.name, "use": f"{type(p).__module__}:{type(p).__name__}", "roles": loading.roles_of(p),

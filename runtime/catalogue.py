@@ -107,8 +107,12 @@ class Catalogue(Message, frozen=True, kw_only=True):
         return f"{tool.name} {msgspec.json.encode(ordered).decode()}"
 
     def parse(self, text: str) -> Action:
-        """The action a text stands for. Raises BadAction with the reason and the nearest help."""
+        """The action a text stands for. Raises BadAction with the reason and the nearest help.
+
+        Where nothing can be done but reply, any text is the reply: people correct an answer by saying the right one."""
         name, _, rest = text.strip().partition(" ")
+        if self.tools == (REPLY,) and name != REPLY.name:
+            return self.check(Action(tool=REPLY.name, arguments={"text": text.strip()}))
         tool = self.tool(name)
         if not rest:
             return self.check(Action(tool=name))

@@ -9,21 +9,23 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 from rich.console import Console
 from rich.table import Table
 
 from plugins.house import settings as home
 from plugins.house import stream, unseen, verdict
-from plugins.house.processes import Daemon, Home, free_port
+from plugins.house.nemesis import Nemesis, missing
+from plugins.house.processes import TRIES, Daemon, Home, free_port
 from plugins.house.verdict import Row
 from runtime.config import Config, load
-from runtime.errors import Unavailable
-from runtime.journal import Journal
+from runtime.errors import CorrigibleError, Unavailable
+from runtime.journal import Journal, doctor
 from runtime.messages import Action, Cycle, Example
 from runtime.policy.client import Policy
 
@@ -31,32 +33,39 @@ COUNT = 240  # situations; the habits change after half of them
 EARLY = 30  # situations before the change (and the end) that are still played while the cycle runs
 UNSEEN = 160  # situations the end is judged on
 GAIN = 0.20  # balanced accuracy that the weights alone must gain over the base model
+ASKED = 10  # corrected situations that are asked again with the table off
+SHOWN = 3  # of them are shown one by one
 AGENT = "demo"
 INSTRUCTION = "You run a home. Choose what to do."
 
 
-def run(seed: int = 0, keep: Path | None = None) -> int:
-    """Exit code 0 only if the weights alone beat the base by GAIN, persistence, and naive Bayes on what people say."""
+def run(seed: int = 0, keep: Path | None = None, kill: int = 0) -> int:
+    """Exit code 0 only if the weights alone beat the base by GAIN, persistence, and naive Bayes on what people say.
+
+    With `kill`, each process is killed so often meanwhile, and the journal must be without fault as well."""
     console = Console(highlight=False)
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
-        return asyncio.run(Demo(seed + 1, keep, console).run())
+        return asyncio.run(Demo(seed + 1, keep, console, kill).run())
     with tempfile.TemporaryDirectory(prefix="corrigible-demo-") as scratch:
-        return asyncio.run(Demo(seed + 1, Path(scratch), console).run())
+        return asyncio.run(Demo(seed + 1, Path(scratch), console, kill).run())
 
 
 class Demo:
     """One telling of the story."""
 
-    def __init__(self, seed: int, folder: Path, console: Console) -> None:
+    def __init__(self, seed: int, folder: Path, console: Console, kill: int = 0) -> None:
         self.seed, self.folder, self.console = seed, folder, console
         self.data = folder / "data"
         self.port = free_port()
         self.daemon = Daemon(folder / "demo.toml", self.data)
         self.home = Home(self.port, AGENT, seed, COUNT, self._heard)
+        self.kill = kill
+        self.nemesis = Nemesis(self.daemon, kill, seed, self.tell)
         self.taught: dict[int, str] = {}  # situation -> what was right, where the agent was wrong and heard of it
         self.cases: dict[int, dict[str, Any]] = {}
         self.right: list[bool] = []
+        self.safe: set[str] = set()  # ids of messages that the agent acknowledged
         self.started = time.monotonic()
 
     async def run(self) -> int:
@@ -74,11 +83,13 @@ class Demo:
 
     async def story(self) -> None:
         first = await self.first_mistake()
-        await self.play_and_learn(COUNT // 2, first, "the old habits")
+        killing = asyncio.create_task(self.nemesis.run(), name="demo: nemesis")
+        await self.play_and_learn(COUNT // 2, "the old habits", [first])
         self.tell("\n[bold]The habits of the house change.[/bold] Half of what was right is now wrong.")
-        before = set(self.taught)
-        await self.play_and_learn(COUNT, None, "the new habits", before)
-        await self.back_and_forth(next((n for n in sorted(self.taught) if n >= COUNT // 2), first))
+        await self.play_and_learn(COUNT, "the new habits")
+        await killing
+        await self.daemon.ready()
+        await self.back_and_forth()
 
     async def first_mistake(self) -> int:
         """Play until the first wrong decision is put right; then show the same situation again."""
@@ -87,49 +98,57 @@ class Demo:
         number = next(iter(self.taught), -1)
         if number < 0:
             raise Unavailable("the base model made no mistake that anybody corrected; try another --seed")
-        case = self.cases[number]
-        self.tell(f"\n[bold]First mistake.[/bold] {self._picture(case)}")
+        self.tell(f"\n[bold]First mistake.[/bold] {self._picture(number)}")
         self.tell(
-            f"  The model chose [red]{case['action']}[/red]; the resident wants [green]{self.taught[number]}[/green] and says so."
+            f"  The model chose [red]{self.cases[number]['action']}[/red]; the resident wants [green]{self.taught[number]}[/green] and says so."
         )
-        await self.again(number, "The same situation again, at once")
+        self._show("The same situation again, at once", await self.again(number))
         return number
 
-    async def play_and_learn(self, upto: int, shown: int | None, what: str, before: set[int] | None = None) -> None:
+    async def play_and_learn(self, upto: int, what: str, first: Sequence[int] = ()) -> None:
         """Play on, learn while still playing, swap, and ask again with the table off."""
+        begun = self.home.position
         await self._play(upto - EARLY)
         self.tell(f"\nLearning {what} in the background; the house goes on living meanwhile.")
-        cycles = await self.daemon.ask("GET", "/api/cycles")
-        await self.daemon.ask("POST", "/api/learn", {})
-        await self._play(upto)
-        cycle = await self._cycle({row["id"] for row in cycles})
+        cycle, _ = await asyncio.gather(self._learn(), self._play(upto))
         self.tell(f"  {cycle['state']}: {cycle['reason']}")
         self.tell(
             f"  {cycle['examples']} examples, {_seconds(cycle)} s from start to live; serving {cycle['adapter'] or 'as before'}"
         )
-        number = (
-            shown if shown is not None else next((n for n in sorted(self.taught) if n not in (before or set())), None)
-        )
-        if number is not None:
-            await self.daemon.ask("POST", "/api/table", {"on": False})
-            await self.again(number, "Table off: the weights alone")
-            await self.daemon.ask("POST", "/api/table", {"on": True})
+        taught = [number for number in self.taught if begun <= number < upto - EARLY and number not in first]
+        await self._weights_alone([*first, *taught[-ASKED:]])
 
-    async def back_and_forth(self, number: int) -> None:
+    async def back_and_forth(self) -> None:
         """Rollback shows the old behaviour, promote brings the new one back."""
         adapter = (await self.daemon.ask("GET", "/api/status"))["adapter"]
-        await self.daemon.ask("POST", "/api/table", {"on": False})
+        taught = [number for number in self.taught if COUNT // 2 <= number < COUNT - EARLY][-ASKED:]
         released = await self.daemon.ask("POST", "/api/rollback", {})
         self.tell(f"\n[bold]Rollback[/bold] to {released['adapter']}.")
-        await self.again(number, "The old weights")
+        old = await self._weights_alone(taught)
         await self.daemon.ask("POST", f"/api/adapters/{adapter}/promote", {})
         self.tell(f"[bold]Promote[/bold] {adapter} again.")
-        await self.again(number, "The new weights")
-        await self.daemon.ask("POST", "/api/table", {"on": True})
+        await self._weights_alone(sorted(taught, key=lambda number: old.get(number, False)))
 
-    async def again(self, number: int, title: str) -> None:
+    async def _weights_alone(self, numbers: Sequence[int]) -> dict[int, bool]:
+        """Ask situations again with the table off, show the first ones; which of them were answered right."""
+        await self.daemon.ask("POST", "/api/table", {"on": False})
+        answered: dict[int, bool] = {}
+        for number in numbers:
+            made = await self.again(number)
+            if len(answered) < SHOWN:
+                self.tell(f"  Table off. {self._picture(number)}")
+                self._show(f"  right is {self.taught[number]}; the weights alone say", made)
+            answered[number] = made is not None and bool(made["right"])
+        self.tell(f"  Of {len(answered)} corrected situations the weights alone get {sum(answered.values())} right.")
+        await self.daemon.ask("POST", "/api/table", {"on": True})
+        return answered
+
+    async def again(self, number: int) -> dict[str, Any] | None:
+        """What the agent decides now on a situation from before; nobody answers it."""
         events = await self.home.order(again=number)
-        made = next((e for e in events if e.get("event") == "decision" and e.get("number") == number), None)
+        return next((e for e in events if e.get("event") == "decision" and e.get("number") == number), None)
+
+    def _show(self, title: str, made: dict[str, Any] | None) -> None:
         if made is None:
             self.tell(f"  {title}: no decision came")
             return
@@ -144,6 +163,19 @@ class Demo:
                 f"  {self.home.position} of {COUNT} situations; of the last {len(recent)} decisions {sum(recent)} were right"
             )
 
+    async def _learn(self) -> dict[str, Any]:
+        """Ask for a cycle until one ends with a verdict: one whose trainer or daemon is killed is begun again."""
+        for _ in range(TRIES + 4 * self.kill):
+            with suppress(httpx.HTTPError, CorrigibleError):
+                await self.daemon.ready()
+                known = {row["id"] for row in await self.daemon.ask("GET", "/api/cycles")}
+                await self.daemon.ask("POST", "/api/learn", {})
+                cycle = await self._cycle(known)
+                if cycle["state"] != "failed":
+                    return cycle
+                self.tell(f"  cycle failed: {cycle['reason']}")
+        raise Unavailable("no cycle came to a verdict; `corrigible status` of a kept demo shows why")
+
     async def _cycle(self, known: set[str]) -> dict[str, Any]:
         """Wait for the verdict on the cycle that is not among the known ones."""
         while True:
@@ -157,12 +189,14 @@ class Demo:
         number = event.get("number", -1)
         match event.get("event"):
             case "situation":
-                self.cases[number] = {**event, "action": ""}
+                self.cases[number] = {**event, "action": self.cases.get(number, {}).get("action", "")}
             case "decision":
                 self.cases[number]["action"] = event["action"]
                 self.right.append(bool(event["right"]))
             case "override" | "correction":
                 self.taught.setdefault(number, event["right"])
+            case "safe":
+                self.safe.add(event["id"])
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -198,7 +232,7 @@ class Demo:
         picture = Path("build/demo.png") if Path("Makefile").exists() else self.folder / "demo.png"
         picture.parent.mkdir(parents=True, exist_ok=True)
         verdict.picture(picture, curve, bayes, keep)
-        reasons = shortfalls(base, weights, bayes, keep)
+        reasons = [*shortfalls(base, weights, bayes, keep), *self._faults()]
         self.tell(f"Learning curve: {picture}   ({time.monotonic() - self.started:.0f} s in all)")
         for reason in reasons:
             self.tell(f"[red]Not reached:[/red] {reason}")
@@ -208,13 +242,25 @@ class Demo:
             )
         return 1 if reasons else 0
 
+    def _faults(self) -> list[str]:
+        """What is wrong with the journal after everything that happened."""
+        path = self.data / "journal.db"
+        broken = [finding for finding in doctor.examine(path) if finding.state == "broken"]
+        lost = missing(path, self.safe)
+        self.tell(
+            f"The daemon started {self.daemon.starts} times; the doctor finds {len(broken) or 'no'} broken invariants; "
+            f"of {len(self.safe)} messages the home was told are safe, {len(lost) or 'none'} are missing."
+        )
+        return [f"{f.invariant} {f.title}: {f.detail}" for f in broken] + [f"lost: {id}" for id in lost[:3]]
+
     def tell(self, text: str) -> None:
         self.console.print(text)
 
     def _page(self) -> str:
         return (self.data / "http.port").read_text().strip()
 
-    def _picture(self, case: dict[str, Any]) -> str:
+    def _picture(self, number: int) -> str:
+        case = self.cases[number]
         says = f', {case["who"]} says: "{case["says"]}"' if case.get("says") else ""
         return f"{case['room']}, {str(case['clock'])[11:]}, {', '.join(case['feels'])}{says}"
 

@@ -65,7 +65,7 @@ class OverMqtt:
                 self._done.setdefault(actuator, asyncio.Event()).set()
 
     async def publish(self, topic: str, value: object) -> str:
-        return f"{topic}:{await self._actor.send(topic, value)}"
+        return self._safe(f"{topic}:{await self._actor.send(topic, value)}")
 
     async def ask(self, case: Case, wake: Callable[[], Awaitable[str]]) -> Decided | None:
         self._done.clear()
@@ -114,7 +114,14 @@ class OverMqtt:
         await self._say({"decision": decision, "accept": True, "source": who})
 
     async def _say(self, feedback: dict[str, Any]) -> None:
-        await self._actor.send(f"corrigible/{self._agent}/feedback", {"id": new_id("fb"), **feedback})
+        identity = new_id("fb")
+        await self._actor.send(f"corrigible/{self._agent}/feedback", {"id": identity, **feedback})
+        self._safe(derived_id("fb", identity, feedback["decision"]))
+
+    def _safe(self, identity: str) -> str:
+        """The agent acknowledged this message: it must be in the journal, whatever happens."""
+        tell({"event": "safe", "id": identity})
+        return identity
 
 
 def read_action(decision: Mapping[str, Any], room: str) -> Action:

@@ -18,6 +18,7 @@ import msgspec
 from runtime.errors import CorrigibleError, Unavailable
 
 START = 120.0  # seconds a daemon may take until it is ready
+TRIES = 4  # starts after which a daemon that never came up is given up
 POLL = 0.25  # seconds between two looks
 STOP = 30.0  # seconds from SIGTERM to the end
 
@@ -35,6 +36,7 @@ class Daemon:
         self._config, self._data = config, data
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
+        self._came_up = False
         self.starts = 0
 
     @property
@@ -62,6 +64,7 @@ class Daemon:
                 )  # fmt: skip
             self.starts += 1
             await self._process.wait()
+            await asyncio.sleep(POLL)
 
     async def _stop(self) -> None:
         if self._process is None or self._process.returncode is not None:
@@ -77,10 +80,11 @@ class Daemon:
         """Wait until it serves. Raises Unavailable with its last words if it does not come up."""
         with suppress(TimeoutError):
             async with asyncio.timeout(START):
-                while self.starts < 4 or self.pid is not None:
+                while self._came_up or self.starts < TRIES or self.pid is not None:
                     with suppress(httpx.HTTPError, CorrigibleError):
                         status = await self.ask("GET", "/api/status")
                         if all(status["ready"].values()):
+                            self._came_up = True
                             return
                     await asyncio.sleep(POLL)
         log = self._data.parent / "daemon.log"

@@ -35,9 +35,13 @@ def demo(
     keep: Annotated[
         Path | None, typer.Option(help="Keep the journal, the adapters and the picture in this directory.")
     ] = None,
+    kill: Annotated[
+        int,
+        typer.Option(min=0, help="Meanwhile kill -9 the daemon, the model, the trainer and the broker, N times each."),
+    ] = 0,
 ) -> None:
     """Watch a small model being corrected over MQTT and change its behaviour (a few minutes)."""
-    _finish(importlib.import_module("plugins.house.demo").run(seed=seed, keep=keep))
+    _finish(importlib.import_module("plugins.house.demo").run(seed=seed, keep=keep, kill=kill))
 
 
 def backtest(

@@ -51,6 +51,7 @@ DOWN: dict[str, object] = {
     "ready": {},
     "degraded": ["the daemon is not running"],
     "plugins": [],
+    "processes": {},
 }
 ERRORS = {400: BadInput, 404: NotFound, 503: Unavailable}
 

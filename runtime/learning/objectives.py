@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
 from runtime.catalogue import Catalogue
@@ -41,8 +42,12 @@ def allowed(job: Job, examples: Sequence[Example]) -> list[Example]:
 
 
 def prepare(scorer: Scorer, job: Job, examples: Sequence[Example]) -> list[Item]:
-    """The items of examples that are `allowed`."""
-    return [_item(scorer, job.catalogues[example.scope], example) for example in examples]
+    """The items of examples that are `allowed`; their weights are made 1 on average."""
+    mean = sum(example.weight for example in examples) / max(len(examples), 1)
+    return [
+        _item(scorer, job.catalogues[example.scope], replace(example, weight=example.weight / mean))
+        for example in examples
+    ]
 
 
 def _item(scorer: Scorer, catalogue: Catalogue, example: Example) -> Item:
@@ -64,7 +69,8 @@ def _item(scorer: Scorer, catalogue: Catalogue, example: Example) -> Item:
 
 
 def loss(backbone: Backbone, prefix: Sequence[int], batch: Sequence[Item]) -> Tensor:
-    """Weighted mean over items of the summed step losses, in nats.
+    """Mean over items of the weighted, summed step losses, in nats. Not divided by the batch's own weights: that would
+    make an old example as strong as a new one wherever only old ones meet.
 
     The prefix runs once for the whole batch, *with* gradient: a detached KV inside trained layers gives a wrong one.
     """
@@ -82,7 +88,7 @@ def loss(backbone: Backbone, prefix: Sequence[int], batch: Sequence[Item]) -> Te
             rows = [where[i] for i in part]
             weights = torch.tensor([batch[row].weight for row, *_ in rows], device=backbone.device)
             total = total + (judge(backbone, picked[part], rows) * weights).sum()
-    return total / sum(item.weight for item in batch)
+    return total / len(batch)
 
 
 def _whole(backbone: Backbone, hidden: Tensor, rows: Sequence[tuple[int, int, int, tuple[int, ...]]]) -> Tensor:

@@ -1,12 +1,16 @@
 """The training program: job directory in, LoRA adapter and report out. By hand: `python -m runtime.learning.train JOB_DIR`.
 
+The learner names its own process as a second argument: a trainer whose daemon was killed ends by itself.
+
 What is covered: any causal language model of transformers whose target modules exist; non-finite losses end the run with
 one sentence and exit code 1. What is not: the frozen-boundary cache and other shortcuts below the trained layers.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
+import os
 import random
 import sys
 import time
@@ -38,8 +42,10 @@ STOP_LEAST = (
 class Run:
     """One training run over one job directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, parent: int | None = None) -> None:
+        """`parent`: the process without which the run is to end, if it is another's child."""
         self.directory = directory
+        self.parent = parent
         self.job, train, held = jobs.read(directory)
         self.train, self.held = (objectives.allowed(self.job, examples) for examples in (train, held))
         if not self.train:
@@ -194,6 +200,8 @@ class Run:
         return judge(self.scorer, self.job, CANDIDATE, self.held[:STOP_SAMPLE]).log_loss
 
     def _progress(self, epoch: int, step: int, total: int, loss: float) -> None:
+        if self.parent is not None and os.getppid() != self.parent:
+            raise Unavailable("the daemon that wanted this run is gone")
         share = min(step / total, 1.0)
         jobs.write_atomically(self.directory / jobs.PROGRESS, jobs.Progress(epoch=epoch, progress=share, loss=loss))
         print(f"epoch {epoch + 1}/{self.epochs} step {step}/{total} loss {loss:.4f}", flush=True)
@@ -226,12 +234,12 @@ def _flatten(directory: Path, adapter: str) -> None:
 
 def main() -> int:
     """Exit code 0 with report.json written, or 1 with one sentence."""
-    if len(sys.argv) != 2:
-        print("usage: python -m runtime.learning.train JOB_DIR", file=sys.stderr)
-        return 2
-    directory = Path(sys.argv[1])
+    arguments = argparse.ArgumentParser(prog="python -m runtime.learning.train")
+    arguments.add_argument("job", type=Path, help="the job directory")
+    arguments.add_argument("parent", type=int, nargs="?", help="end when this process is gone")
+    asked = arguments.parse_args()
     try:
-        report = Run(directory)()
+        report = Run(asked.job, asked.parent)()
     except CorrigibleError as error:
         print(error, file=sys.stderr)
         return 1
@@ -240,7 +248,7 @@ def main() -> int:
             raise
         print("out of memory; try a smaller [learner] batch or fewer layers", file=sys.stderr)
         return 1
-    jobs.write_atomically(directory / jobs.REPORT, report)
+    jobs.write_atomically(asked.job / jobs.REPORT, report)
     return 0
 
 

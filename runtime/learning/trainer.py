@@ -39,7 +39,7 @@ class Trainer:
         }
         with (self.directory / OUTPUT).open("wb") as output:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "runtime.learning.train", str(self.directory),
+                sys.executable, "-m", "runtime.learning.train", str(self.directory), str(os.getpid()),
                 stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True,
             )  # fmt: skip
         with suppress(OSError):

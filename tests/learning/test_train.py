@@ -16,6 +16,7 @@ import torch
 
 from runtime.catalogue import DO_NOTHING, REPLY, Catalogue, Tool
 from runtime.config import LearnerConfig
+from runtime.errors import Unavailable
 from runtime.learning import jobs, objectives, train
 from runtime.learning.jobs import Base, Job, Report
 from runtime.learning.registry import Registry, same_fingerprint
@@ -209,6 +210,12 @@ def test_a_killed_trainer_leaves_no_report(model: Base, tmp_path: Path) -> None:
     assert jobs.read_report(directory) is None
     with pytest.raises(Exception, match="no finished adapter"):
         Registry(tmp_path / "adapters").publish(directory, parent="base", lineage=[], verdict="")
+
+
+def test_a_trainer_whose_daemon_was_killed_ends(model: Base, tmp_path: Path) -> None:
+    directory = job_directory(tmp_path / "job", model)
+    with pytest.raises(Unavailable, match="the daemon that wanted this run is gone"):
+        train.Run(directory, parent=os.getpid())()  # not the parent of this process
 
 
 def test_stale_examples_are_left_out_of_all_figures(model: Base, tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""The dialogue this project began with, with the whole daemon: asked, corrected, right at once by the table, and after
+one cycle right without it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from plugins.house.processes import Daemon
+
+ASKED, RIGHT = "今天天气如何？", "今天天气晴朗，适合外出。"
+PATIENCE = 200.0  # seconds after which a hanging test fails
+CONFIG = """
+[agent]
+data = "{data}"
+instruction = "You are a friendly assistant. Answer the person."
+
+[http]
+port = 0
+
+[broker]
+mode = "none"
+
+[learner]
+after = 0
+every = 0
+
+[[plugin]]
+use = "chat"
+"""
+
+
+async def cycle(daemon: Daemon) -> dict[str, Any]:
+    """Learn now, and wait for the verdict."""
+    await daemon.ask("POST", "/api/learn", {})
+    while True:
+        cycles = await daemon.ask("GET", "/api/cycles")
+        if cycles and cycles[0]["state"] != "running":
+            return dict(cycles[0])
+        await asyncio.sleep(0.2)
+
+
+async def test_corrected_once_then_right_by_the_table_then_by_the_weights(tmp_path: Path) -> None:
+    config, data = tmp_path / "config.toml", tmp_path / "data"
+    data.mkdir()
+    config.write_text(CONFIG.format(data=data), encoding="utf-8")
+    async with asyncio.timeout(PATIENCE), Daemon(config, data).running() as daemon:
+        first = await daemon.ask("POST", "/api/say", {"text": ASKED})
+        assert (first["by"], first["reply"] == RIGHT) == ("model", False)
+        correction = {"decision_id": first["id"], "kind": "correction", "action": RIGHT}
+        await daemon.ask("POST", "/api/feedback", correction)
+
+        at_once = await daemon.ask("POST", "/api/say", {"text": ASKED})
+        assert (at_once["by"], at_once["reply"]) == ("table", RIGHT)
+
+        assert (await cycle(daemon))["state"] in ("released", "provisional")
+        await daemon.ask("POST", "/api/table", {"on": False})
+        learnt = await daemon.ask("POST", "/api/say", {"text": ASKED})
+        assert (learnt["by"], learnt["reply"]) == ("model", RIGHT)
+        assert learnt["adapter"] != "base"
