@@ -119,7 +119,7 @@ class LearnerConfig(Section):
     alpha: int = Field(32, ge=1, description="LoRA alpha")
     dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout")
     epochs: int = Field(4, ge=1, le=100, description="passes over the examples, at most")
-    min_steps: int = Field(40, ge=0, description="steps a cycle makes at least: with few examples it makes more passes")
+    min_steps: int = Field(80, ge=0, description="steps a cycle makes at least: with few examples it makes more passes")
     lr: float = Field(2e-3, gt=0, description="learning rate (AdamW, linear warm-up, cosine to a tenth)")
     batch: int = Field(8, ge=1, description="examples a step")
     patience: int = Field(2, ge=1, description="epochs without a better held-out log-loss before it stops early")

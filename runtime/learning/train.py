@@ -32,6 +32,7 @@ from runtime.policy.scoring import Scorer
 CANDIDATE, CHAMPION = "candidate", "champion"
 WARM_UP = 0.06  # share of the steps over which the learning rate rises
 FLOOR = 0.1  # share of the learning rate that is left at the end
+LEARNT = 0.01  # nats an example over an epoch: below it nothing is left to learn
 RECALL_SAMPLE = 48  # training items asked again at the end
 STOP_SAMPLE = 64  # held-out items asked after every epoch
 STOP_LEAST = (
@@ -142,11 +143,13 @@ class Run:
         best, kept, waited, scoring, step = math.inf, [p.detach().clone() for p in parameters], 0, 0.0, 0
         for epoch in range(self.epochs):
             self.backbone.peft.train()
+            losses = []
             for batch in self._batches(order):
                 for group in optimiser.param_groups:
                     group["lr"] = self.settings.lr * schedule(step, total)
                 loss = self._step(optimiser, parameters, batch)
                 step += 1
+                losses.append(loss)
                 self._progress(epoch, step, total, loss)
             self.epochs_run = epoch + 1
             begun = time.perf_counter()
@@ -159,6 +162,9 @@ class Run:
                 if waited >= self.settings.patience and step >= self.settings.min_steps:
                     self.early_stopped = True
                     break
+            if sum(losses) / len(losses) < LEARNT:
+                self.early_stopped = True
+                break
         with torch.no_grad():
             for parameter, value in zip(parameters, kept, strict=True):
                 parameter.copy_(value)
