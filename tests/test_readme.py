@@ -11,17 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from runtime import config, plugins
-from runtime.cli import commands
 from runtime.errors import BadConfig
 from runtime.messages import Action, Percept
 from runtime.roles import Context, Rule
+from tests.readme import ROOT, rewritten
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-KINDS = {".py", ".sql", ".html", ".css", ".js", ".txt"}
 
 
 def blocks(language: str) -> list[str]:
@@ -36,21 +33,8 @@ def context(tmp_path: Path) -> Context:
     return Context(agent="test", data=tmp_path, broker=config.BrokerConfig(mode="none"), zone=UTC)
 
 
-def test_file_map_equals_the_disk() -> None:
-    mapped = {line.split()[0] for line in section("File map").splitlines() if line.startswith(("runtime/", "plugins/"))}
-    disk = {
-        path.relative_to(ROOT).as_posix()
-        for folder in ("runtime", "plugins")
-        for path in (ROOT / folder).rglob("*")
-        if path.suffix in KINDS and "__pycache__" not in path.parts
-    }
-    assert mapped == disk
-
-
-def test_config_reference_equals_the_code() -> None:
-    (shown,) = re.findall(r"```toml\n(.*?)```", section("Configuration reference"), flags=re.DOTALL)
-    printed = CliRunner().invoke(commands.app, ["config", "--reference"]).stdout
-    assert shown.strip() == printed.strip()
+def test_file_map_and_config_reference_follow_the_code() -> None:
+    assert rewritten(README) == README, "run `python -m tests.readme`"
 
 
 def test_shipped_config_is_valid(tmp_path: Path) -> None:

@@ -73,7 +73,10 @@ def backtest(
         stream=stream, holdout=holdout, limit=limit, per_class=per_class, learn_every=learn_every, holdout_limit=holdout_limit,
         instruction=instruction, actions=actions, mqtt=mqtt, seed=seed, report=report, config=config or link.default_file(),
     )  # fmt: skip
-    logging.setup(link.settings(config).log)
+    log = link.settings(config).log
+    if log.level == "info":  # hundreds of events a minute; the progress lines tell the story
+        log = log.model_copy(update={"level": "warning"})
+    logging.setup(log)
     _finish(module.run(options, show.progress), json=json or report is None)
 
 

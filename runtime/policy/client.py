@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,7 @@ BULK_BATCH = 16  # texts a bulk request carries
 BULK_FLOOR = 1e-2  # bulk scoring does not look below first tokens less likely than this
 TRIES = 2  # workers a request may see die before it is given up
 BACKOFF = (0.2, 1.0, 5.0, 15.0)  # seconds between deaths of the worker
+LONG_LIFE = 600.0  # seconds after which a death is an accident, not one of a series
 
 
 class Ticket:
@@ -152,7 +154,9 @@ class Policy:
 
     async def _keep(self) -> None:
         """Start a worker, serve until it dies, start the next one; stop for good if the model cannot be had."""
-        for death in itertools.count():
+        death = 0
+        while True:
+            born = time.monotonic()
             try:
                 await self._one_life()
             except Unavailable as error:
@@ -161,7 +165,9 @@ class Policy:
                 log.error("no policy", reason=self._failure)
                 return
             except (ConnectionError, asyncio.IncompleteReadError, EOFError):
+                death = 0 if time.monotonic() - born > LONG_LIFE else death
                 wait = BACKOFF[min(death, len(BACKOFF) - 1)]
+                death += 1
                 log.warning("the policy worker died, starting another", seconds=wait)
             finally:
                 self._ready.clear()
