@@ -140,9 +140,8 @@ async def start(config: BrokerConfig, data: Path) -> Broker:
         return broker
     (data / "broker").mkdir(parents=True, exist_ok=True)
     await asyncio.to_thread(_end_leftover, (data / "broker").absolute())
-    broker = Broker(
-        kind, config.model_copy(update={"host": LOOPBACK, "port": config.port or _free_port(), "tls": False}), data
-    )
+    port = await _port(config)
+    broker = Broker(kind, config.model_copy(update={"host": LOOPBACK, "port": port, "tls": False}), data)
     await broker.launch()
     log.info("broker started", kind=kind, port=broker.config.port, pid=broker.pid)
     return broker
@@ -172,19 +171,40 @@ def installed_mosquitto() -> str | None:
     return shutil.which("mosquitto", path=SEARCH)
 
 
+async def _port(config: BrokerConfig) -> int:
+    """The port of a broker of ours. In `auto` another one if somebody else has it, such as a mosquitto service."""
+    port = config.port or _free_port()
+    if config.mode != "auto":
+        return port
+    for _ in range(20):  # what a killed daemon left behind may take a moment to let go
+        if not _taken(port):
+            return port
+        await asyncio.sleep(0.1)
+    ours = _free_port()
+    log.warning("port is taken; our broker listens on another", port=port, ours=ours, hint=_hint())
+    return ours
+
+
+def _taken(port: int) -> bool:
+    try:
+        socket.create_server((LOOPBACK, port)).close()
+    except OSError:
+        return True
+    return False
+
+
+def _hint() -> str:
+    return f'set another [broker] port, or host = "{LOOPBACK}" to use the broker that is there'
+
+
 def _free_port() -> int:
     with socket.create_server((LOOPBACK, 0)) as probe:
         return int(probe.getsockname()[1])
 
 
 def _check_port(config: BrokerConfig) -> None:
-    try:
-        socket.create_server((LOOPBACK, config.port)).close()
-    except OSError as error:
-        raise Unavailable(
-            f"cannot start a broker on port {config.port}: {error.strerror}; set another [broker] port, "
-            f'or host = "{LOOPBACK}" to use the broker that is there'
-        ) from None
+    if _taken(config.port):
+        raise Unavailable(f"cannot start a broker on port {config.port}: it is in use; {_hint()}")
 
 
 async def _listens(config: BrokerConfig) -> bool:

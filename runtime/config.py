@@ -52,7 +52,12 @@ class BrokerConfig(Section):
         description="`auto`: the configured host, else mosquitto on PATH, else the embedded broker; `none`: no MQTT at all",
     )
     host: str = Field("", description="your own broker's host; empty = start one on loopback")
-    port: int = Field(1883, ge=0, le=65535, description="0 = any free port (only for a broker that we start)")
+    port: int = Field(
+        1883,
+        ge=0,
+        le=65535,
+        description="of a broker that we start: 0 = any free port; in `auto` another one if it is taken",
+    )
     username: str = Field("", description="login at the broker")
     password: SecretStr = Field(SecretStr(""), description="better in CORRIGIBLE_BROKER__PASSWORD than in the file")
     tls: bool = Field(False, description="use TLS")

@@ -69,6 +69,17 @@ async def test_a_taken_port_is_one_clear_sentence(kind: str, tmp_path: Path) -> 
             await brokers.start(BrokerConfig(mode=kind, port=port), tmp_path)
 
 
+async def test_the_first_run_goes_past_a_broker_that_is_there(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        broker = await brokers.start(BrokerConfig(mode="auto", port=port), tmp_path)
+        try:
+            assert broker.healthy
+            assert broker.config.port != port
+        finally:
+            await broker.stop()
+
+
 @pytest.mark.parametrize("kind", kinds())
 async def test_a_broker_left_behind_by_a_killed_daemon_is_replaced(kind: str, tmp_path: Path) -> None:
     first = await brokers.start(BrokerConfig(mode=kind, port=0), tmp_path)
