@@ -3,7 +3,7 @@ token; written answers: cross-entropy over the whole vocabulary at every token o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ from runtime.policy.backbone import Backbone
 from runtime.policy.scoring import Scorer
 
 Step = tuple[int, int, tuple[int, ...]]
+Forward = Callable[[Sequence[int], Sequence[Sequence[int]]], Tensor]  # prefix, rows -> hidden states [B, L, d]
 
 
 @dataclass(frozen=True)
@@ -68,16 +69,16 @@ def _item(scorer: Scorer, catalogue: Catalogue, example: Example) -> Item:
     return Item(ids=tuple([*situation, *answer][:used]), steps=tuple(steps), weight=example.weight)
 
 
-def loss(backbone: Backbone, prefix: Sequence[int], batch: Sequence[Item]) -> Tensor:
-    """Mean over items of the weighted, summed step losses, in nats. Not divided by the batch's own weights: that would
-    make an old example as strong as a new one wherever only old ones meet.
+def plain(backbone: Backbone) -> Forward:
+    """The whole model for every batch. The prefix runs once for all rows, *with* gradient: a detached KV inside trained
+    layers gives a wrong one."""
+    return lambda prefix, rows: backbone.after(backbone.prefix(prefix), rows)
 
-    The prefix runs once for the whole batch, *with* gradient: a detached KV inside trained layers gives a wrong one.
-    """
-    width = max(len(item.ids) for item in batch)
-    cache = backbone.repeat(backbone.prefix(prefix), len(batch))
-    mask = [[1] * (len(prefix) + len(item.ids)) + [0] * (width - len(item.ids)) for item in batch]
-    hidden = backbone.hidden([item.ids for item in batch], cache, mask)
+
+def loss(backbone: Backbone, forward: Forward, prefix: Sequence[int], batch: Sequence[Item]) -> Tensor:
+    """Mean over items of the weighted, summed step losses, in nats. Not divided by the batch's own weights: that would
+    make an old example as strong as a new one wherever only old ones meet."""
+    hidden = forward(prefix, [item.ids for item in batch])
     where = [(row, *step) for row, item in enumerate(batch) for step in item.steps]
     picked = hidden[[row for row, *_ in where], [position for _, position, *_ in where]]
     total = torch.zeros((), device=backbone.device)

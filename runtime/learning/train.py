@@ -3,7 +3,7 @@
 The learner names its own process as a second argument: a trainer whose daemon was killed ends by itself.
 
 What is covered: any causal language model of transformers whose target modules exist; non-finite losses end the run with
-one sentence and exit code 1. What is not: the frozen-boundary cache and other shortcuts below the trained layers.
+one sentence and exit code 1. The layers below the lowest trained one run once an example (`boundary`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from runtime.config import LearnerConfig
 from runtime.errors import BadConfig, CorrigibleError, Unavailable
-from runtime.learning import jobs, objectives
+from runtime.learning import boundary, jobs, objectives
 from runtime.learning.evaluate import judge
 from runtime.messages import Example
 from runtime.policy.backbone import BASE, Backbone
@@ -63,6 +63,7 @@ class Run:
         self.prefixes = [tuple(self._prompt_of(e).prefix) for e in self.train]
         steps = math.ceil(len(self.items) / self.settings.batch)
         self.epochs = max(self.settings.epochs, math.ceil(self.settings.min_steps / steps))
+        self.forward: objectives.Forward = objectives.plain(self.backbone)
         self.epochs_run = 0
         self.early_stopped = False
 
@@ -73,6 +74,7 @@ class Run:
         champion_right, champion = self._champion()
         started = time.perf_counter()
         self._wrap()
+        self.forward = self._forward()
         scoring = self._fit()
         seconds = time.perf_counter() - started - scoring
         self.backbone.peft.eval()
@@ -131,6 +133,12 @@ class Run:
             raise BadConfig(f"[learner] targets: {str(error).splitlines()[0]}") from None
         self.backbone._using = CANDIDATE
 
+    def _forward(self) -> objectives.Forward:
+        """From the lowest trained layer on if what is below can be kept, else the whole model."""
+        cut = min(which_layers(self.settings.layers, self.backbone.layers))
+        kept = boundary.between(self.backbone, cut, self.prefixes, [item.ids for item in self.items])
+        return kept or objectives.plain(self.backbone)
+
     def _parameters(self) -> list[Tensor]:
         return [p for name, p in self.backbone.peft.named_parameters() if p.requires_grad and CANDIDATE in name]
 
@@ -173,7 +181,8 @@ class Run:
 
     def _step(self, optimiser: torch.optim.Optimizer, parameters: Sequence[Tensor], batch: Sequence[int]) -> float:
         optimiser.zero_grad(set_to_none=True)
-        loss = objectives.loss(self.backbone, self.prefixes[batch[0]], [self.items[i] for i in batch])
+        items = [self.items[i] for i in batch]
+        loss = objectives.loss(self.backbone, self.forward, self.prefixes[batch[0]], items)
         if not torch.isfinite(loss):
             raise Unavailable("the training loss is not finite; try a smaller [learner] lr")
         loss.backward()  # type: ignore[no-untyped-call]

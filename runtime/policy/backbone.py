@@ -99,6 +99,12 @@ class Backbone:
                 copy.update(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), index)
         return copy
 
+    def after(self, cache: DynamicCache, rows: Sequence[Sequence[int]]) -> Tensor:
+        """Hidden states [B, L, d] of whole rows that all follow one prefix; its cache [1, P] stays as it is."""
+        past, width = int(cache.get_seq_length()), max(map(len, rows))
+        mask = [[1] * (past + len(row)) + [0] * (width - len(row)) for row in rows]
+        return self.hidden(rows, self.repeat(cache, len(rows)), mask)
+
     def hidden(self, rows: Sequence[Sequence[int]], cache: DynamicCache, mask: Sequence[Sequence[int]]) -> Tensor:
         """Hidden states [B, L, d] of the next tokens of every row; `mask` [B, past + L] marks what is not padding."""
         ids, attention = self.padded(rows), torch.tensor(mask, device=self.device)

@@ -196,11 +196,7 @@ class Scorer:
         if not rows:
             return []
         backbone = self.backbone
-        past = int(prefix.get_seq_length())
-        joined = [row + ids[:-1] for row, ids in zip(rows, completions, strict=True)]
-        width = max(map(len, joined))
-        mask = [[1] * (past + len(ids)) + [0] * (width - len(ids)) for ids in joined]
-        hidden = backbone.hidden(joined, backbone.repeat(prefix, len(rows)), mask)
+        hidden = backbone.after(prefix, [row + ids[:-1] for row, ids in zip(rows, completions, strict=True)])
         totals = []
         for i, (row, ids) in enumerate(zip(rows, completions, strict=True)):
             logs = backbone.logits(hidden[i, len(row) - 1 : len(row) - 1 + len(ids)]).log_softmax(-1)

@@ -68,7 +68,9 @@ def gradient(scorer: Scorer, loss: Tensor) -> Tensor:
 
 def test_loss_and_gradient_are_those_of_the_plain_loop(scorer: Scorer, job: Job) -> None:
     items = objectives.prepare(scorer, job, EXAMPLES)
-    quick = objectives.loss(scorer.backbone, scorer.prompt(JOB_CATALOGUES["hall"]).prefix, items)
+    quick = objectives.loss(
+        scorer.backbone, objectives.plain(scorer.backbone), scorer.prompt(JOB_CATALOGUES["hall"]).prefix, items
+    )
     slow = plain(scorer, job)
     assert quick.detach().item() == pytest.approx(slow.detach().item(), rel=1e-4)
     a, b = gradient(scorer, quick), gradient(scorer, slow)
