@@ -34,7 +34,7 @@ EARLY = 30  # situations before the change (and the end) that are still played w
 UNSEEN = 160  # situations the end is judged on
 GAIN = 0.20  # balanced accuracy that the weights alone must gain over the base model
 ASKED = 10  # corrected situations that are asked again with the table off
-SHOWN = 3  # of them are shown one by one
+SHOWN = 2  # of them are shown one by one
 AGENT = "demo"
 INSTRUCTION = "You run a home. Choose what to do."
 
@@ -86,10 +86,10 @@ class Demo:
         killing = asyncio.create_task(self.nemesis.run(), name="demo: nemesis")
         await self.play_and_learn(COUNT // 2, "the old habits", [first])
         self.tell("\n[bold]The habits of the house change.[/bold] Half of what was right is now wrong.")
-        await self.play_and_learn(COUNT, "the new habits")
+        answered = await self.play_and_learn(COUNT, "the new habits")
         await killing
         await self.daemon.ready()
-        await self.back_and_forth()
+        await self.back_and_forth([number for number, right in answered.items() if right][:SHOWN])
 
     async def first_mistake(self) -> int:
         """Play until the first wrong decision is put right; then show the same situation again."""
@@ -105,7 +105,7 @@ class Demo:
         self._show("The same situation again, at once", await self.again(number))
         return number
 
-    async def play_and_learn(self, upto: int, what: str, first: Sequence[int] = ()) -> None:
+    async def play_and_learn(self, upto: int, what: str, first: Sequence[int] = ()) -> dict[int, bool]:
         """Play on, learn while still playing, swap, and ask again with the table off."""
         begun = self.home.position
         await self._play(upto - EARLY)
@@ -116,18 +116,17 @@ class Demo:
             f"  {cycle['examples']} examples, {_seconds(cycle)} s from start to live; serving {cycle['adapter'] or 'as before'}"
         )
         taught = [number for number in self.taught if begun <= number < upto - EARLY and number not in first]
-        await self._weights_alone([*first, *taught[-ASKED:]])
+        return await self._weights_alone([*first, *taught[-ASKED:]])
 
-    async def back_and_forth(self) -> None:
-        """Rollback shows the old behaviour, promote brings the new one back."""
+    async def back_and_forth(self, numbers: Sequence[int]) -> None:
+        """Rollback shows the old behaviour on some situations, promote brings the new one back."""
         adapter = (await self.daemon.ask("GET", "/api/status"))["adapter"]
-        taught = [number for number in self.taught if COUNT // 2 <= number < COUNT - EARLY][-ASKED:]
         released = await self.daemon.ask("POST", "/api/rollback", {})
         self.tell(f"\n[bold]Rollback[/bold] to {released['adapter']}.")
-        old = await self._weights_alone(taught)
+        await self._weights_alone(numbers)
         await self.daemon.ask("POST", f"/api/adapters/{adapter}/promote", {})
         self.tell(f"[bold]Promote[/bold] {adapter} again.")
-        await self._weights_alone(sorted(taught, key=lambda number: old.get(number, False)))
+        await self._weights_alone(numbers)
 
     async def _weights_alone(self, numbers: Sequence[int]) -> dict[int, bool]:
         """Ask situations again with the table off, show the first ones; which of them were answered right."""
@@ -281,7 +280,7 @@ def shortfalls(base: Row, weights: Row, bayes: Row, keep: Row) -> list[str]:
 async def _looking(config: Config, data: Path) -> AsyncIterator[tuple[Journal, Policy]]:
     async with (
         Journal.open(data / "journal.db") as journal,
-        Policy(config.policy, data, config.agent.instruction) as policy,
+        Policy(config.policy.model_copy(update={"threads": 2}), data, config.agent.instruction) as policy,
     ):
         await policy.wait_ready()
         yield journal, policy
@@ -321,9 +320,9 @@ port = {port}
 [learner]
 after = 0      # the demo asks for its two cycles itself
 every = 0
-layers = "top:10"
+layers = "top:8"
 batch = 4
-epochs = 5
+epochs = 8
 half_life = 60
 min_steps = 120
 
