@@ -20,7 +20,7 @@ from rich.table import Table
 
 from plugins.house import settings as home
 from plugins.house import stream, unseen, verdict
-from plugins.house.nemesis import Nemesis, missing
+from plugins.house.nemesis import VICTIMS, Nemesis, missing
 from plugins.house.processes import TRIES, Daemon, Home, free_port
 from plugins.house.verdict import Row
 from runtime.config import Config, load
@@ -61,7 +61,7 @@ class Demo:
         self.daemon = Daemon(folder / "demo.toml", self.data)
         self.home = Home(self.port, AGENT, seed, COUNT, self._heard)
         self.kill = kill
-        self.nemesis = Nemesis(self.daemon, kill, seed, self.tell)
+        self.nemesis = Nemesis(self.daemon, dict.fromkeys(VICTIMS, kill), seed, self.tell)
         self.taught: dict[int, str] = {}  # situation -> what was right, where the agent was wrong and heard of it
         self.cases: dict[int, dict[str, Any]] = {}
         self.right: list[bool] = []
