@@ -96,6 +96,7 @@ class App:
             journal, self.bus, policy, self.catalogues, self.store, self.serving, config, self.metrics, policy.base
         )
         self.restored = False
+        self.closing = False
         self.children = {plugin.name: Child(plugin.name) for plugin in plugins}
         self.control = Control(
             config, journal, self.bus, self.catalogues, self.ingest, self.decider, self.acting, self.modes, self.learner, self.store,
@@ -153,11 +154,17 @@ class App:
         try:
             await plugin.start()
             if isinstance(plugin, Sensor):
-                await plugin.sense(self.ingest.emit)
+                await plugin.sense(self._emit)
             else:
                 await asyncio.Event().wait()
         finally:
             await plugin.stop()
+
+    async def _emit(self, message: Observation | Feedback) -> None:
+        """The door for sensors. While we stop, nothing returns: it is not acknowledged, and whoever sent it keeps it."""
+        if self.closing:
+            await asyncio.Event().wait()
+        await self.ingest.emit(message)
 
     async def drain(self) -> None:
         """Wait for what is under way; what does not make it is found again at the next start."""
@@ -254,7 +261,7 @@ async def serve(app: App, stopping: asyncio.Event) -> None:
                 await stopping.wait()
                 systemd.notify("STOPPING=1")
                 log.info("stopping")
-                app.ingest.close()
+                app.closing = True
                 await app.drain()
                 cancel(edge)
             cancel(core)

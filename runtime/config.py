@@ -127,7 +127,7 @@ class LearnerConfig(Section):
     min_steps: int = Field(80, ge=0, description="steps a cycle makes at least: with few examples it makes more passes")
     lr: float = Field(2e-3, gt=0, description="learning rate (AdamW, linear warm-up, cosine to a tenth)")
     batch: int = Field(8, ge=1, description="examples a step")
-    patience: int = Field(2, ge=1, description="epochs without a better held-out log-loss before it stops early")
+    patience: int = Field(2, ge=1, description="epochs without a better held-out accuracy before it stops early")
     holdout: float = Field(0.1, ge=0, lt=0.9, description="share of the examples kept for the gate, never trained on")
     holdout_limit: int = Field(100, ge=0, description="most examples kept for the gate")
     window: int = Field(5000, ge=1, description="newest examples that are trained on")

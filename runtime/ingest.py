@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
@@ -44,16 +43,9 @@ class Ingest:
         self._catalogue_of = catalogue_of
         self._metrics = metrics
         self._taught = taught
-        self._closed = False
-
-    def close(self) -> None:
-        """From here on nothing passes and nothing is acknowledged: brokers and producers keep it for the next start."""
-        self._closed = True
 
     async def emit(self, message: Observation | Feedback) -> None:
         """Commit, then tell the bus. Raises BadInput or NotFound after the message was put into quarantine."""
-        if self._closed:
-            await asyncio.Event().wait()
         if isinstance(message, Observation):
             await self._observation(message)
         else:

@@ -14,7 +14,7 @@ from typing import Any
 
 from plugins.house.processes import free_port
 from plugins.mqtt_actor import Actor
-from runtime.journal import doctor
+from runtime.journal import Journal, doctor
 
 PATIENCE = 60.0  # seconds after which a hanging test fails
 CONFIG = """
@@ -119,8 +119,14 @@ async def test_corrected_once_it_stays_corrected_over_a_kill(tmp_path: Path) -> 
             await room.becomes(900)
             again = await room.becomes(4)
             assert (again["by"], again["action"]) == ("table", "kitchen_lamp dim")
+            await room.hears("kitchen/lamp/set")
             second.send_signal(signal.SIGTERM)
+            shown = asyncio.create_task(actor.send("home/kitchen/lamp", "dim"))  # the lamp does it while we stop
             assert await second.wait() == 0
+            assert not shown.done(), "what came after the door was closed is not acknowledged"
+            shown.cancel()
+    async with Journal.open(data / "journal.db") as journal:
+        assert [o.status for o in await journal.outcomes_of(again["id"])] == ["applied"]
     assert [finding for finding in doctor.examine(data / "journal.db") if finding.state == "broken"] == []
     assert "Traceback" not in (tmp_path / "daemon.log").read_text()
 

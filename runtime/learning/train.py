@@ -35,9 +35,7 @@ FLOOR = 0.1  # share of the learning rate that is left at the end
 LEARNT = 0.01  # nats an example over an epoch: below it nothing is left to learn
 RECALL_SAMPLE = 48  # training items asked again at the end
 STOP_SAMPLE = 64  # held-out items asked after every epoch
-STOP_LEAST = (
-    50  # held-out items below which their log-loss is too noisy to stop by (20 ended a good run after one epoch)
-)
+STOP_LEAST = 50  # held-out items below which they are too noisy to stop by (20 ended a good run after one epoch)
 
 
 class Run:
@@ -143,12 +141,12 @@ class Run:
         return [p for name, p in self.backbone.peft.named_parameters() if p.requires_grad and CANDIDATE in name]
 
     def _fit(self) -> float:
-        """Train, keeping the epoch with the best held-out log-loss; returns the seconds spent on scoring."""
+        """Train, keeping the epoch that is right most often on the held-out items; returns the seconds spent on scoring."""
         parameters = self._parameters()
         optimiser = torch.optim.AdamW(parameters, lr=self.settings.lr, betas=(0.9, 0.99), weight_decay=0.0)
         total = self.epochs * math.ceil(len(self.items) / self.settings.batch)
         order = random.Random(self.settings.seed)
-        best, kept, waited, scoring, step = math.inf, [p.detach().clone() for p in parameters], 0, 0.0, 0
+        best, kept, waited, scoring, step = (-math.inf, 0.0), [p.detach().clone() for p in parameters], 0, 0.0, 0
         for epoch in range(self.epochs):
             self.backbone.peft.train()
             losses = []
@@ -161,9 +159,9 @@ class Run:
                 self._progress(epoch, step, total, loss)
             self.epochs_run = epoch + 1
             begun = time.perf_counter()
-            now = self._held_log_loss()
+            now = self._on_held()
             scoring += time.perf_counter() - begun
-            if now is None or now < best:
+            if now is None or now >= best:
                 best, kept, waited = now if now is not None else best, [p.detach().clone() for p in parameters], 0
             else:
                 waited += 1
@@ -207,12 +205,14 @@ class Run:
         order.shuffle(groups)
         yield from groups
 
-    def _held_log_loss(self) -> float | None:
+    def _on_held(self) -> tuple[float, float] | None:
+        """(accuracy, minus log-loss): the log-loss alone would stop while the model still learns, but grows too sure."""
         if len(self.held) < STOP_LEAST:
             return None
         self.backbone.peft.eval()
         self.scorer.forget(CANDIDATE)
-        return judge(self.scorer, self.job, CANDIDATE, self.held[:STOP_SAMPLE]).log_loss
+        judged = judge(self.scorer, self.job, CANDIDATE, self.held[:STOP_SAMPLE])
+        return judged.accuracy, -judged.log_loss
 
     def _progress(self, epoch: int, step: int, total: int, loss: float) -> None:
         if self.parent is not None and os.getppid() != self.parent:
