@@ -107,11 +107,15 @@ class App:
         if feedback.action is not None:
             self.catalogues.know(decision.scope, feedback.action)
 
-    async def restore(self) -> None:
-        """What the journal knows: the corrections, the replies, the state of the world, the serving adapter."""
+    async def restore_taught(self) -> None:
+        """What people taught: the corrections and the replies."""
         self.table.restore(await self.journal.corrections())
         for example in await self.journal.examples(self.config.learner.window):
             self.catalogues.know(example.scope, example.action)
+
+    async def restore(self) -> None:
+        """All that the journal knows: what was taught, the state of the world, the serving adapter."""
+        await self.restore_taught()
         world = await self.journal.last_observations()
         self.perception.restore(world)
         for critic in loading.of_role(self.plugins, Critic):
@@ -226,6 +230,15 @@ async def opened(config: Config, extra: Sequence[Plugin] = (), *, worker: bool =
             await stack.enter_async_context(policy)
         app = App(config, journal, policy, plugins, broker, await journal.metadata(MODES_KEY) or {})
         yield app
+
+
+@asynccontextmanager
+async def offline(config: Config) -> AsyncIterator[Control]:
+    """What may be asked with the daemon down: takes the lock, opens the journal, starts no plugin, no broker, no model."""
+    quiet = config.model_copy(update={"broker": config.broker.model_copy(update={"mode": "none"})})
+    async with opened(quiet, worker=False) as app:
+        await app.restore_taught()
+        yield app.control
 
 
 async def run(config: Config) -> None:

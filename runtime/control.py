@@ -6,8 +6,8 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from msgspec import to_builtins
@@ -323,17 +323,3 @@ class Control:
 def _written(text: str) -> Action | None:
     """An action that a person wrote; the door reads it against the decision's catalogue."""
     return Action(tool=TEXT, arguments={"text": text}) if text else None
-
-
-@asynccontextmanager
-async def offline(config: Config) -> AsyncIterator[Control]:
-    """The same with the daemon down: takes the lock, opens the journal, starts no plugin, no broker and no model."""
-    from runtime import app  # the app is built around a Control; here a Control needs an app
-
-    async with app.opened(
-        config.model_copy(update={"broker": config.broker.model_copy(update={"mode": "none"})}), worker=False
-    ) as parts:
-        parts.table.restore(await parts.journal.corrections())
-        for example in await parts.journal.examples(config.learner.window):
-            parts.catalogues.know(example.scope, example.action)
-        yield parts.control

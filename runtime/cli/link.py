@@ -142,10 +142,10 @@ def _answer(status: int, body: bytes) -> Any:
 
 
 async def _offline(config: Config, name: str, arguments: dict[str, Any]) -> Any:
-    from runtime import control, logging
+    from runtime import app, logging
     from runtime.config import LogConfig
 
     logging.setup(LogConfig(level="warning"))  # the answer is what a person wants to read, not the parts' own lines
-    async with control.offline(config) as stand_in:
+    async with app.offline(config) as stand_in:
         answer = await getattr(stand_in, name)(**arguments)
     return {**answer, **DOWN} if name == "status" else answer
