@@ -9,30 +9,25 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 from rich.console import Console
-from rich.table import Table
 
+from plugins.house import judging, verdict
 from plugins.house import settings as home
-from plugins.house import stream, unseen, verdict
 from plugins.house.nemesis import VICTIMS, Nemesis, missing
 from plugins.house.processes import TRIES, Daemon, Home, free_port
-from plugins.house.verdict import Row
-from runtime.config import Config, load
+from runtime.config import load
 from runtime.errors import CorrigibleError, Unavailable
-from runtime.journal import Journal, doctor
-from runtime.messages import Action, Cycle, Example
-from runtime.policy.client import Policy
+from runtime.journal import doctor
 
 COUNT = 240  # situations; the habits change after half of them
 EARLY = 30  # situations before the change (and the end) that are still played while the cycle runs
 UNSEEN = 160  # situations the end is judged on
-GAIN = 0.20  # balanced accuracy that the weights alone must gain over the base model
 ASKED = 10  # corrected situations that are asked again with the table off
 SHOWN = 2  # of them are shown one by one
 AGENT = "demo"
@@ -40,7 +35,7 @@ INSTRUCTION = "You run a home. Choose what to do."
 
 
 def run(seed: int = 0, keep: Path | None = None, kill: int = 0) -> int:
-    """Exit code 0 only if the weights alone beat the base by GAIN, persistence, and naive Bayes on what people say.
+    """Exit code 0 only if the weights alone beat the base by 20 points, persistence, and naive Bayes on what people say.
 
     With `kill`, each process is killed so often meanwhile, and the journal must be without fault as well."""
     console = Console(highlight=False)
@@ -200,38 +195,13 @@ class Demo:
     # --- the end ------------------------------------------------------------------------------------------------
 
     async def judge(self) -> int:
-        """Unseen situations under the new habits: base, baselines, table, weights, both."""
         self.tell(f"\nThe daemon has stopped. Judging on {UNSEEN} unseen situations under the new habits ...")
-        seen = stream(self.seed, COUNT)
-        cases = unseen(self.seed, UNSEEN, seen)
-        said = verdict.texts(cases)
-        async with _looking(load(self.folder / "demo.toml"), self.data) as (journal, policy):
-            examples, corrections = await journal.examples(10_000), await journal.corrections()
-            released = [c for c in reversed(await journal.cycles(100)) if c.state in ("released", "provisional")]
-            decided = {"base": await verdict.by_model(policy, "base", cases, said)}
-            for cycle in released:
-                await policy.load(cycle.adapter, self.data / "adapters" / cycle.adapter)
-                decided[cycle.adapter] = await verdict.by_model(policy, cycle.adapter, cases, said)
-        return self._conclude(cases, said, seen, examples, corrections, released, decided)
-
-    def _conclude(
-        self, cases: list[Any], said: list[str], seen: list[Any], examples: list[Example], corrections: list[Example],
-        released: list[Cycle], decided: dict[str, list[Action]],
-    ) -> int:  # fmt: skip
-        last = released[-1].adapter if released else "base"
-        base, weights = (
-            verdict.row(name, cases, decided[key]) for name, key in (("base model", "base"), ("weights alone", last))
-        )
-        bayes = verdict.row("naive Bayes", cases, verdict.by_naive_bayes(examples, cases, said))
-        keep = verdict.row("keep the last setting", cases, verdict.by_persistence(cases, seen))
-        table = verdict.row("table alone", cases, verdict.by_table(corrections, cases, said, decided["base"]))
-        both = verdict.row("table and weights", cases, verdict.by_table(corrections, cases, said, decided[last]))
-        self.console.print(_table([base, bayes, keep, table, weights, both], cases, len(examples)))
-        curve = [(0, base), *((c.examples, verdict.row(c.adapter, cases, decided[c.adapter])) for c in released)]
+        judged = await judging.judge(load(self.folder / "demo.toml"), self.seed, COUNT, UNSEEN)
+        self.console.print(judged.as_table())
         picture = Path("build/demo.png") if Path("Makefile").exists() else self.folder / "demo.png"
         picture.parent.mkdir(parents=True, exist_ok=True)
-        verdict.picture(picture, curve, bayes, keep)
-        reasons = [*shortfalls(base, weights, bayes, keep), *self._faults()]
+        verdict.picture(picture, judged.curve, judged.bayes, judged.keep)
+        reasons = [*judged.shortfalls(), *self._faults()]
         self.tell(f"Learning curve: {picture}   ({time.monotonic() - self.started:.0f} s in all)")
         for reason in reasons:
             self.tell(f"[red]Not reached:[/red] {reason}")
@@ -262,40 +232,6 @@ class Demo:
         case = self.cases[number]
         says = f', {case["who"]} says: "{case["says"]}"' if case.get("says") else ""
         return f"{case['room']}, {str(case['clock'])[11:]}, {', '.join(case['feels'])}{says}"
-
-
-def shortfalls(base: Row, weights: Row, bayes: Row, keep: Row) -> list[str]:
-    """What the promise of the demo asks for and did not get."""
-    reasons = []
-    if weights.all < base.all + GAIN:
-        reasons.append(f"weights {weights.all:.1%} against base {base.all:.1%}: less than {GAIN:.0%} more")
-    if weights.all <= keep.all:
-        reasons.append(f"weights {weights.all:.1%} do not beat keeping the last setting ({keep.all:.1%})")
-    if weights.speech <= bayes.speech:
-        reasons.append(f"on what people say, weights {weights.speech:.1%} do not beat naive Bayes ({bayes.speech:.1%})")
-    return reasons
-
-
-@asynccontextmanager
-async def _looking(config: Config, data: Path) -> AsyncIterator[tuple[Journal, Policy]]:
-    async with (
-        Journal.open(data / "journal.db") as journal,
-        Policy(config.policy.model_copy(update={"threads": 2}), data, config.agent.instruction) as policy,
-    ):
-        await policy.wait_ready()
-        yield journal, policy
-
-
-def _table(rows: list[Row], cases: list[Any], examples: int) -> Table:
-    spoken = sum(case.kind == "speech" for case in cases)
-    table = Table(
-        title=f"Balanced accuracy on {len(cases)} unseen situations under the new habits, after {examples} feedbacks"
-    )
-    for heading in ("", "all", f"sensors ({len(cases) - spoken})", f"spoken ({spoken})"):
-        table.add_column(heading, justify="left" if not heading else "right")
-    for row in rows:
-        table.add_row(row.name, *(f"{value:.1%}" for value in (row.all, row.sensor, row.speech)))
-    return table
 
 
 def _seconds(cycle: dict[str, Any]) -> str:
