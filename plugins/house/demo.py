@@ -19,7 +19,7 @@ from rich.console import Console
 
 from plugins.house import judging, verdict
 from plugins.house import settings as home
-from plugins.house.nemesis import VICTIMS, Nemesis, missing
+from plugins.house.nemesis import VICTIMS, Nemesis
 from plugins.house.processes import TRIES, Daemon, Home, free_port
 from runtime.config import load
 from runtime.errors import CorrigibleError, Unavailable
@@ -215,7 +215,7 @@ class Demo:
         """What is wrong with the journal after everything that happened."""
         path = self.data / "journal.db"
         broken = [finding for finding in doctor.examine(path) if finding.state == "broken"]
-        lost = missing(path, self.safe)
+        lost = doctor.missing(path, self.safe)
         self.tell(
             f"The daemon started {self.daemon.starts} times; the doctor finds {len(broken) or 'no'} broken invariants; "
             f"of {len(self.safe)} messages the home was told are safe, {len(lost) or 'none'} are missing."

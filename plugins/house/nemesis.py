@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import sqlite3
-from collections.abc import Callable, Collection, Mapping
-from contextlib import closing, suppress
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from signal import SIGKILL
 
 import httpx
@@ -54,10 +52,3 @@ class Nemesis:
         os.kill(processes[victim] or 0, SIGKILL)
         self.left[victim] -= 1
         self._tell(f"  [yellow]kill -9 of the {victim}[/yellow] ({self.left[victim]} to come)")
-
-
-def missing(journal: Path, told: Collection[str]) -> list[str]:
-    """Which of these ids, of whose safety a producer was told, are in no table of the journal."""
-    with closing(sqlite3.connect(f"{journal.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-        kept = {id for (id,) in connection.execute("SELECT id FROM observation UNION ALL SELECT id FROM feedback")}
-    return sorted(set(told) - kept)

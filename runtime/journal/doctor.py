@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Literal
@@ -102,6 +102,13 @@ def examine(path: Path) -> list[Finding]:
         raise Corrupt(f"{path} cannot be read as a journal: {error}; restore a copy or move it away") from None
     findings += [Finding(invariant=id, title=title, state="not checkable", detail=why) for id, title, why in OUTSIDE]
     return sorted(findings, key=lambda finding: int(finding.invariant[1:]))
+
+
+def missing(path: Path, told: Collection[str]) -> list[str]:
+    """I1 by a producer's own history: which of the ids it was told are safe the journal does not have."""
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        kept = {id for (id,) in connection.execute("SELECT id FROM observation UNION ALL SELECT id FROM feedback")}
+    return sorted(set(told) - kept)
 
 
 def _finding(id: str, title: str, wrong: list[tuple[str, str]]) -> Finding:

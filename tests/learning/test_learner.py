@@ -216,7 +216,7 @@ async def test_a_release_that_is_not_committed_does_not_serve(tmp_path: Path, mo
 
         monkeypatch.setattr(p.journal, "put", full_disk)
         ended = await p.cycle()
-        assert (ended.state, ended.reason) == ("rejected", "the disk is full")
+        assert (ended.state, ended.reason) == ("failed", "the disk is full")
         assert await p.untouched()
 
 

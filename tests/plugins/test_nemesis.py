@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from plugins.house import demo
-from plugins.house.nemesis import Nemesis, missing
+from plugins.house.nemesis import Nemesis
 from plugins.house.processes import Daemon, free_port
 from plugins.mqtt_actor import Actor
 from runtime.journal import doctor
@@ -31,6 +31,6 @@ async def test_nothing_acknowledged_is_lost_over_kills(tmp_path: Path) -> None:
     assert not any(nemesis.left.values())
     assert daemon.starts == 2
     assert actor.resent, "the kills hit nothing"
-    assert missing(data / "journal.db", safe) == []
-    assert missing(data / "journal.db", {"never sent"}) == ["never sent"]
+    assert doctor.missing(data / "journal.db", safe) == []
+    assert doctor.missing(data / "journal.db", {"never sent"}) == ["never sent"]
     assert [finding for finding in doctor.examine(data / "journal.db") if finding.state == "broken"] == []
