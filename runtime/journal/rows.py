@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from runtime.messages import (
+    Action,
     Command,
     Cycle,
     Decision,
@@ -20,6 +21,17 @@ from runtime.messages import (
 )
 
 Row = tuple[str, dict[str, Any]]  # SQL and its named parameters
+COLUMNS: dict[type[Message], tuple[str, ...]] = {  # the fields that a column of the same name repeats, to ask by
+    Observation: ("id", "at", "topic", "source", "payload"),
+    Percept: ("id", "at", "scope", "text", "synthetic"),
+    Decision: ("id", "at", "percept_id", "scope", "by", "adapter", "p_model", "p_behaviour"),
+    Command: ("id", "at", "decision_id", "actuator", "action", "expires_at"),
+    Outcome: ("id", "at", "decision_id", "command_id", "status", "reason"),
+    Feedback: ("id", "at", "decision_id", "kind", "source", "action", "rating"),
+    Cycle: ("id", "started_at", "state", "reason", "examples", "adapter"),
+    Release: ("id", "at", "lane", "adapter", "previous", "why", "provisional"),
+    Quarantined: ("id", "at", "topic", "reason", "size", "sha256", "payload"),
+}
 
 
 def row(message: Message) -> Row:
@@ -30,97 +42,22 @@ def row(message: Message) -> Row:
     values = ", ".join(f":{name}" for name in columns)
     clash = "DO NOTHING"
     if isinstance(message, Cycle):
-        clash = "DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in columns if name != "id")
-    return (
-        f"INSERT INTO {table} ({names}) VALUES ({values}) ON CONFLICT {'(id) ' if 'UPDATE' in clash else ''}{clash}",
-        columns,
-    )
+        clash = "(id) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in columns if name != "id")
+    return f"INSERT INTO {table} ({names}) VALUES ({values}) ON CONFLICT {clash}", columns
 
 
 def _columns(message: Message) -> dict[str, Any]:
-    match message:
-        case Observation(id=id, at=at, topic=topic, source=source, payload=payload):
-            return {"id": id, "at": at, "topic": topic, "source": source, "payload": payload}
-        case Percept(id=id, at=at, scope=scope, text=text, synthetic=synthetic):
-            return {"id": id, "at": at, "scope": scope, "text": text, "synthetic": int(synthetic)}
-        case Decision():
-            return _decision(message)
-        case Command(id=id, at=at, decision_id=decision, actuator=actuator, action=action, expires_at=expires):
-            return {
-                "id": id,
-                "at": at,
-                "decision_id": decision,
-                "actuator": actuator,
-                "action": json_of(action),
-                "expires_at": expires,
-            }
-        case Outcome(id=id, at=at, decision_id=decision, command_id=command, status=status, reason=reason):
-            return {
-                "id": id,
-                "at": at,
-                "decision_id": decision,
-                "command_id": command,
-                "status": status,
-                "reason": reason,
-            }
-        case Feedback():
-            return _feedback(message)
-        case Cycle(id=id, started_at=at, state=state, reason=reason, examples=examples, adapter=adapter):
-            return {
-                "id": id,
-                "started_at": at,
-                "state": state,
-                "reason": reason,
-                "examples": examples,
-                "adapter": adapter,
-            }
-        case Release(id=id, at=at, lane=lane, adapter=adapter, previous=previous, why=why, provisional=provisional):
-            return {
-                "id": id,
-                "at": at,
-                "lane": lane,
-                "adapter": adapter,
-                "previous": previous,
-                "why": why,
-                "provisional": int(provisional),
-            }
-        case Quarantined(id=id, at=at, topic=topic, reason=reason, size=size, sha256=sha256, payload=payload):
-            return {
-                "id": id,
-                "at": at,
-                "topic": topic,
-                "reason": reason,
-                "size": size,
-                "sha256": sha256,
-                "payload": payload,
-            }
-    raise TypeError(f"{type(message).__name__} has no table")
+    columns = {name: _value(getattr(message, name)) for name in COLUMNS[type(message)]}
+    if isinstance(message, Decision):
+        columns["action"] = json_of(message.actions[0])
+    return columns
 
 
-def _decision(message: Decision) -> dict[str, Any]:
-    return {
-        "id": message.id,
-        "percept_id": message.percept_id,
-        "at": message.at,
-        "scope": message.scope,
-        "action": json_of(message.actions[0]),
-        "by": message.by,
-        "adapter": message.adapter,
-        "p_model": message.p_model,
-        "p_behaviour": message.p_behaviour,
-    }
-
-
-def _feedback(message: Feedback) -> dict[str, Any]:
-    return {
-        "id": message.id,
-        "decision_id": message.decision_id,
-        "at": message.at,
-        "kind": message.kind,
-        "source": message.source,
-        "action": None if message.action is None else json_of(message.action),
-        "rating": message.rating,
-    }
+def _value(field: Any) -> Any:
+    """A field as SQLite keeps it: actions as JSON, truth as 0 or 1."""
+    if isinstance(field, Action):
+        return json_of(field)
+    return int(field) if isinstance(field, bool) else field
 
 
 def json_of(value: Any) -> str:
