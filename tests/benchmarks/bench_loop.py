@@ -157,7 +157,7 @@ async def main() -> None:
             adapted = [await decisions(policy, "bench0") for _ in range(REPEATS)]
     _row(table, "decisions/s, adapter (4 actions)", adapted, "base model", base)
     _row(table, "swap gap, ms (one decision included)", gaps, "one decision, ms", [1000 / rate for rate in adapted])
-    Console().print(table)
+    Console(width=130).print(table)
 
 
 async def _pair(table: Table, name: str, ours: Measured, peer: str, theirs: Measured) -> None:
