@@ -195,27 +195,22 @@ def test_a_quiet_scope_waits() -> None:
     assert woken == [True, False, True]
 
 
-async def test_what_changed_in_the_quiet_time_wakes_once_after_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("lights", "said"), [((b"3", b"30", b"300"), ["weekday midday, light bright"]), ((b"3", b"300", b"3"), [])]
+)
+async def test_a_change_in_the_quiet_time_wakes_once_after_it_unless_it_was_taken_back(
+    tmp_path: Path, lights: tuple[bytes, ...], said: list[str]
+) -> None:
     async with Journal.open(tmp_path / "j.db") as journal:
         bus = Bus()
         percepts, kitchen = bus.subscribe(Percept), stage(journal, bus, quiet=10.0)
-        for n, (body, at) in enumerate([(b"3", 0), (b"30", 4), (b"300", 5)]):
+        for n, (body, at) in enumerate(zip(lights, (0, 4, 5), strict=True)):
             await kitchen.take(observation("home/kitchen/light", body, n, NOON + at))
         assert len(percepts) == 1
-        (late,) = await kitchen.settle("kitchen")
-        assert late.text == "weekday midday, light bright"
-        assert await journal.percept(late.id) == late
-        assert len(percepts) == 2
-
-
-async def test_a_change_that_was_taken_back_in_the_quiet_time_wakes_nobody(tmp_path: Path) -> None:
-    async with Journal.open(tmp_path / "j.db") as journal:
-        bus = Bus()
-        percepts, kitchen = bus.subscribe(Percept), stage(journal, bus, quiet=10.0)
-        for n, (body, at) in enumerate([(b"3", 0), (b"300", 4), (b"3", 5)]):
-            await kitchen.take(observation("home/kitchen/light", body, n, NOON + at))
-        assert await kitchen.settle("kitchen") == []
-        assert len(percepts) == 1
+        late = await kitchen.settle("kitchen")
+        assert [percept.text for percept in late] == said
+        assert [await journal.percept(percept.id) for percept in late] == late
+        assert len(percepts) == 1 + len(late)
 
 
 def test_nobody_is_woken_by_nothing_said_or_by_words_where_nobody_acts() -> None:
