@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from runtime.errors import BadConfig
@@ -108,34 +108,108 @@ class PolicyConfig(Section):
 
 class LearnerConfig(Section):
     enabled: bool = Field(True, description="learn in the background")
+    preset: str = Field(
+        "",
+        description="a recipe to start from: `plain` (GPT-2's: everything, Adam 1e-5, 3 epochs), `quick`, `thorough`, `head`; keys given beside it win",
+    )
     every: float = Field(3600.0, ge=0, description="seconds between cycles if there is new feedback; 0 = never by time")
     after: int = Field(20, ge=0, description="new feedbacks that start a cycle; 0 = never by count")
     idle: float = Field(
         0.0, ge=0, description="seconds without a decision that start a cycle if there is new feedback; 0 = off"
     )
+    hours: str = Field(
+        "", description="when cycles may start by themselves, such as `22:00-06:00, 12:00-13:00`; empty = always"
+    )
+    max_load: float = Field(
+        0.0, ge=0, description="no cycle starts by itself while the machine's load average is above; 0 = any"
+    )
+    adapter: Literal["lora", "full_delta", "head_only"] = Field(
+        "lora",
+        description="`lora`: thin factors, for nearly everything; `full_delta`: all weights of the layers, for thousands of examples; `head_only`: output rows, for a few fixed answers in seconds",
+    )
     layers: str = Field(
-        "top:15", pattern=r"^(all|top:[1-9][0-9]*)$", description="which layers get LoRA adapters: `all` or `top:K`"
+        "top:15",
+        pattern=r"^(all|top:[1-9][0-9]*)$",
+        description="which layers are trained: `all` or `top:K`; fewer are faster, more learn more",
     )
-    targets: list[str] = Field(
-        ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-        description="modules that get LoRA adapters",
+    targets: list[str] = Field([], description="modules that get LoRA factors; empty = all linear layers of a layer")
+    rank: int = Field(16, ge=1, le=512, description="LoRA rank; more for many examples")
+    alpha: int = Field(32, ge=1, description="LoRA alpha; the update is scaled by alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout; a little helps when examples repeat themselves")
+    start: str = Field(
+        "", description="directory of an adapter of another house or task to start from; empty = the base model"
     )
-    rank: int = Field(16, ge=1, le=512, description="LoRA rank")
-    alpha: int = Field(32, ge=1, description="LoRA alpha")
-    dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout")
+    objective: Literal["candidates", "sft", "dpo", "kto", "reward"] = Field(
+        "candidates",
+        description="`candidates`: the right answer against its rivals; `sft`: its text; `dpo`: right over wrong pairs, for style; `kto`: liked and disliked; `reward`: by rating",
+    )
+    beta: float = Field(0.1, gt=0, description="how closely `dpo` and `kto` hold to the base model")
+    optimiser: Literal["adamw", "adam", "sgd", "adafactor"] = Field(
+        "adamw", description="`sgd` and `adafactor` need less memory and another lr"
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="of `sgd`")
+    weight_decay: float = Field(0.0, ge=0, description="of `adamw`, `sgd` and `adafactor`")
+    lr: float = Field(2e-3, gt=0, description="learning rate; about 1e-5 for `full_delta` of everything")
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="how the learning rate falls")
+    warm_up: float = Field(0.06, ge=0, le=1, description="share of the steps over which it rises first")
+    floor: float = Field(0.1, ge=0, le=1, description="share of it that is left at the end")
+    clip: float = Field(1.0, ge=0, description="largest norm of a gradient; 0 = any")
     epochs: int = Field(4, ge=1, le=100, description="passes over the examples, at most")
     min_steps: int = Field(80, ge=0, description="steps a cycle makes at least: with few examples it makes more passes")
-    lr: float = Field(2e-3, gt=0, description="learning rate (AdamW, linear warm-up, cosine to a tenth)")
-    batch: int = Field(8, ge=1, description="examples a step")
+    batch: int = Field(8, ge=1, description="examples computed at once")
+    accumulate: int = Field(1, ge=1, description="such batches a step, for a larger batch in the same memory")
+    l1: float = Field(0.0, ge=0, description="weight of the sum of |update|, which makes it sparse")
+    l2: float = Field(
+        0.0, ge=0, description="weight of the squared norm of the update, which holds it near the base model"
+    )
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="decay of a running mean of the weights that is kept instead of the last; 0 = off"
+    )
     patience: int = Field(2, ge=1, description="epochs without a better held-out accuracy before it stops early")
+    prune: float = Field(
+        1.0, gt=0, le=1, description="share of the adapter's energy that is kept (SVD); below 1 its rank shrinks"
+    )
+    augment: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="variants of an example with another room, number or word of the schema in text and answer",
+    )
+    tune: bool = Field(
+        False, description="search lr, rank and layers by successive halving in cycles that start by `idle`"
+    )
+    budget: float = Field(
+        0.0,
+        ge=0,
+        description="seconds a cycle should train: if all examples would take longer, go on from what serves with the new ones and a sample of the old; 0 = always all",
+    )
     holdout: float = Field(0.1, ge=0, lt=0.9, description="share of the examples kept for the gate, never trained on")
     holdout_limit: int = Field(100, ge=0, description="most examples kept for the gate")
     window: int = Field(5000, ge=1, description="newest examples that are trained on")
     half_life: float = Field(0.0, ge=0, description="examples after which an old one counts half; 0 = all alike")
     threads: int = Field(1, ge=1, description="CPU threads of the trainer")
     nice: int = Field(10, ge=0, le=19, description="niceness of the trainer")
+    pause: bool = Field(True, description="let the trainer stand still while a decision is made")
+    warm: bool = Field(True, description="keep the next trainer ready, with the model loaded")
+    cache: int = Field(512, ge=0, description="megabytes of frozen states kept on disk from cycle to cycle; 0 = none")
     timeout: float = Field(7200.0, gt=0, description="seconds after which a cycle is given up")
     seed: int = Field(0, ge=0, description="seed of the split, the order and the initial weights")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, given: Any) -> Any:
+        """The recipe's keys under those that are given."""
+        if not isinstance(given, dict) or not given.get("preset"):
+            return given
+        recipes = presets()
+        if given["preset"] not in recipes:
+            raise ValueError(f"there is no preset {given['preset']!r}{nearest(str(given['preset']), list(recipes))}")
+        return {**recipes[given["preset"]], **given}
+
+
+def presets() -> dict[str, dict[str, Any]]:
+    """The shipped recipes for `[learner]`, by name."""
+    return tomllib.loads((Path(__file__).parent / "presets.toml").read_text(encoding="utf-8"))
 
 
 class GateConfig(Section):

@@ -149,6 +149,8 @@ class Example(Message, frozen=True, kw_only=True):
     correction: bool = True  # False: an accepted decision (an anchor)
     source: str = ""
     at: float
+    rejected: Action | None = None  # what was decided instead, or the worse side of a preference
+    reward: float = 1.0  # in [-1, 1]; below 0 the action was disliked and nobody said what is right
 
 
 class Cycle(Message, frozen=True, kw_only=True):

@@ -148,9 +148,10 @@ class Journal:
         accepted there since. The same rule as `CorrectionTable.learn`, over the whole past."""
         return [_example(found) for found in await self._rows("corrections")]
 
-    async def examples(self, limit: int) -> list[Example]:
-        """What the learner may train on: the newest word on each decision, newest `limit` of them, oldest first."""
-        return [_example(found) for found in await self._rows("examples", limit=limit)][::-1]
+    async def examples(self, limit: int, disliked: bool = False) -> list[Example]:
+        """What the learner may train on: the newest word on each decision, newest `limit` of them, oldest first. With
+        `disliked` also the decisions whose newest word is a rating below 0, for objectives that learn from those."""
+        return [_example(found) for found in await self._rows("examples", limit=limit, disliked=disliked)][::-1]
 
     async def feedback_since(self, at: float) -> int:
         return int((await self._rows("feedback_since", at=at))[0][0])
@@ -237,10 +238,12 @@ def _observation(body: str, payload: bytes) -> Observation:
 
 
 def _example(found: Any) -> Example:
-    id, scope, text, at, source, action, weight, correction = found
+    id, scope, text, at, source, action, weight, correction, *more = found
+    rejected, reward = more or (None, 1.0)
     return Example(
         id=id, scope=scope, text=text, at=at, source=source, weight=weight, correction=bool(correction),
-        action=msgspec.json.decode(action, type=Action),
+        action=msgspec.json.decode(action, type=Action), reward=reward,
+        rejected=None if rejected is None else msgspec.json.decode(rejected, type=Action),
     )  # fmt: skip
 
 

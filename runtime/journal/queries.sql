@@ -58,7 +58,15 @@ ORDER BY seq;
 SELECT body FROM feedback WHERE id = :id;
 
 -- name: examples
-SELECT id, scope, text, at, source, action, weight, correction FROM example ORDER BY at DESC, seq DESC LIMIT :limit;
+SELECT id, scope, text, at, source, action, weight, correction, rejected, reward FROM (
+    SELECT e.*, 1.0 AS reward, coalesce(json_extract(f.body, '$.rejected'), CASE WHEN e.correction THEN d.action END) AS rejected
+    FROM example e JOIN feedback f ON f.id = e.id JOIN decision d ON d.id = f.decision_id
+    UNION ALL
+    SELECT f.seq, f.id, p.scope, p.text, f.at, f.source, d.action, -f.rating, 0, f.rating, NULL
+    FROM feedback f JOIN decision d ON d.id = f.decision_id JOIN percept p ON p.id = d.percept_id
+    WHERE :disliked AND p.synthetic = 0 AND f.kind = 'rating' AND f.rating < 0
+      AND f.seq = (SELECT max(n.seq) FROM feedback n WHERE n.decision_id = f.decision_id)
+) ORDER BY at DESC, seq DESC LIMIT :limit;
 
 -- name: feedback_since
 SELECT count(*) FROM feedback WHERE at > :at;

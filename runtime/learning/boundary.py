@@ -1,96 +1,107 @@
-"""Below the lowest trained layer nothing changes while a run trains: its hidden states are computed once, not every epoch.
+"""Below the lowest trained layer nothing ever changes: its hidden states are computed once an example, not every epoch.
 
 Exact: same tokens, positions and mask give the same numbers, since nothing below the cut is trained or dropped out. The
-model's own code runs both halves, with stand-ins in the place of the layers that are left out, so any decoder of
-transformers works whose layers hand on one tensor. What is not covered: keeping the states from run to run.
+states are kept in `states` over epochs and, on disk, over cycles. The prompt is part of every step, with its gradient:
+a detached KV inside trained layers gives a wrong one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from runtime.policy.backbone import Backbone
+from runtime.errors import BadConfig
+from runtime.learning.states import Row, States
+from runtime.policy import layout as layouts
+from runtime.policy.backbone import BASE, Backbone
+from runtime.policy.decoder import Decoder, Weights
+from runtime.policy.layout import NO_PAST
 
-LIMIT = 512 << 20  # bytes of hidden states that are kept; more examples than that train without the shortcut
-BATCH = 16  # rows of one pass below the cut
-
-
-class StandIn(nn.Module):
-    """In the place of a layer: hands on what it gets, or what it was given instead."""
-
-    def __init__(self, given: Tensor | None = None) -> None:
-        super().__init__()
-        self.given, self.seen = given, torch.empty(0)
-
-    def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
-        self.seen = hidden_states
-        return hidden_states if self.given is None else self.given
+TOKENS = 512  # of one pass below the cut
 
 
 class Boundary:
-    """`forward(prefix, rows)` as `Backbone.after` would compute it, from states kept at the input of layer `cut`."""
+    """`forward(weights, prefix, rows)`: from the input of layer `cut` on, with the gradient of everything above."""
 
-    def __init__(self, backbone: Backbone, layers: nn.ModuleList, cut: int) -> None:
-        self._backbone, self._layers, self._cut = backbone, layers, cut
-        self._kept: dict[tuple[tuple[int, ...], tuple[int, ...]], Tensor] = {}  # (prefix, row) -> [L, d]
+    def __init__(self, backbone: Backbone, cut: int, states: States) -> None:
+        self._backbone, self._cut, self._states = backbone, cut, states
 
-    def keep(self, prefix: tuple[int, ...], rows: Sequence[tuple[int, ...]]) -> None:
-        """Compute and keep the states of these rows after this prefix."""
-        rows = sorted(set(rows), key=len)
-        with torch.no_grad(), self._standing_in(range(self._cut, len(self._layers))) as stands:
-            cache = self._backbone.prefix(prefix)
-            if prefix:
-                self._kept[prefix, ()] = stands[0].seen[0]
-            for start in range(0, len(rows), BATCH):
-                part = rows[start : start + BATCH]
-                self._backbone.after(cache, part)
-                self._kept.update({(prefix, row): stands[0].seen[i, : len(row)].clone() for i, row in enumerate(part)})
+    @property
+    def _decoder(self) -> Decoder:
+        decoder = self._backbone.decoder
+        if not isinstance(decoder, Decoder):
+            kind = self._backbone.model.config.model_type
+            raise BadConfig(f'[learner] layers: models of type {kind!r} are trained whole; set layers = "all"')
+        return decoder
 
-    def __call__(self, prefix: Sequence[int], rows: Sequence[Sequence[int]]) -> Tensor:
-        """Hidden states [B, L, d] of rows that were kept, with the gradient of everything from the cut on."""
-        start = tuple(prefix)
-        states = [self._kept[start, tuple(row)] for row in rows]
-        with self._standing_in(range(self._cut)) as stands:
-            if start:
-                stands[-1].given = self._kept[start, ()][None]
-            cache = self._backbone.prefix(start)
-            for index in range(self._cut if start else 0):  # the first layer's length is what positions and masks go by
-                blank = states[0].new_zeros(1, 1, len(start), 1)
-                cache.update(blank, blank, index)
-            stands[-1].given = nn.utils.rnn.pad_sequence(states, batch_first=True)
-            return self._backbone.after(cache, rows)
+    @torch.no_grad()
+    def keep(self, prefix: Row, rows: Sequence[Row]) -> int:
+        """Compute the states of the rows that are not kept yet; returns how many those were."""
+        if not self._cut:
+            return 0
+        wanted = self._states.missing(prefix, [(), *dict.fromkeys(rows)] if prefix else [*dict.fromkeys(rows)])
+        if not wanted:
+            return 0
+        weights = self._backbone.weights(BASE)
+        below = range(self._cut)
+        ids = torch.tensor(prefix, dtype=torch.long)
+        layout = layouts.rows([len(prefix)])
+        states, past = (
+            self._decoder.run(weights, self._decoder.embed(weights, ids, layout), layout, NO_PAST, below)
+            if prefix
+            else (ids, NO_PAST)
+        )
+        if () in wanted:
+            self._states.put(prefix, {(): states})
+        for part in _parts([row for row in wanted if row]):
+            layout = layouts.rows([len(row) for row in part], past)
+            ids = torch.tensor([token for row in part for token in row])
+            states, _ = self._decoder.run(weights, self._decoder.embed(weights, ids, layout), layout, past, below)
+            self._states.put(prefix, dict(zip(part, torch.split(states, [len(row) for row in part]), strict=True)))
+        self._states.flush()
+        return len(wanted)
 
-    @contextmanager
-    def _standing_in(self, places: range) -> Iterator[list[StandIn]]:
-        layers, stands = self._layers, [StandIn() for _ in places]
-        real = [layers[index] for index in places]
-        for index, stand in zip(places, stands, strict=True):
-            layers[index] = stand
-        try:
-            yield stands
-        finally:
-            for index, layer in zip(places, real, strict=True):
-                layers[index] = layer
-
-
-def between(
-    backbone: Backbone, cut: int, prefixes: Sequence[tuple[int, ...]], rows: Sequence[tuple[int, ...]]
-) -> Boundary | None:
-    """The boundary at `cut` with the states of these rows (one prefix each), or None where it cannot be used."""
-    layers = next((m for m in backbone.model.base_model.modules() if _stack(m, backbone.layers)), None)
-    width = backbone.model.config.get_text_config().hidden_size * backbone.model.dtype.itemsize
-    if layers is None or not cut or sum(map(len, set(rows))) * width > LIMIT:
-        return None
-    boundary = Boundary(backbone, layers, cut)
-    for prefix in sorted(set(prefixes)):
-        boundary.keep(prefix, [row for row, own in zip(rows, prefixes, strict=True) if own == prefix])
-    return boundary
+    def __call__(self, weights: Weights, prefix: Sequence[int], rows: Sequence[Sequence[int]]) -> Tensor:
+        """Hidden states [sum(L), d] of the rows; with a cut they must have been kept."""
+        decoder, start = self._decoder, tuple(prefix)
+        layout = layouts.rows([len(row) for row in rows], shared=len(start)).to(self._backbone.device)
+        if self._cut:
+            kept = [self._states.get(start, tuple(row)) for row in ([(), *rows] if start else rows)]
+            states = torch.cat(kept).to(self._backbone.device)
+        else:
+            ids = [*start, *(token for row in rows for token in row)]
+            states = decoder.embed(weights, torch.tensor(ids, device=self._backbone.device), layout)
+        states, _ = decoder.run(weights, states, layout, NO_PAST, range(self._cut, self._backbone.layers))
+        return decoder.finish(weights, states[len(start) :])
 
 
-def _stack(module: nn.Module, layers: int) -> bool:
-    return isinstance(module, nn.ModuleList) and len(module) == layers
+def plain(backbone: Backbone) -> Boundary | Plain:
+    """The whole model at every step."""
+    return Boundary(backbone, 0, States()) if isinstance(backbone.decoder, Decoder) else Plain(backbone)
+
+
+class Plain:
+    """For architectures that only transformers can compute."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._backbone = backbone
+
+    def keep(self, prefix: Row, rows: Sequence[Row]) -> int:
+        return 0
+
+    def __call__(self, weights: Weights, prefix: Sequence[int], rows: Sequence[Sequence[int]]) -> Tensor:
+        layout = layouts.rows([len(row) for row in rows], shared=len(prefix))
+        ids = [*prefix, *(token for row in rows for token in row)]
+        return self._backbone.hidden(ids, layout, NO_PAST, weights)[0][len(prefix) :]
+
+
+def _parts(rows: Sequence[Row]) -> list[list[Row]]:
+    parts: list[list[Row]] = []
+    for row in sorted(rows, key=len):
+        if parts and sum(map(len, parts[-1])) + len(row) <= TOKENS:
+            parts[-1].append(row)
+        else:
+            parts.append([row])
+    return parts

@@ -39,6 +39,7 @@ class Job(Message, frozen=True, kw_only=True):
     settings: dict[str, Any] = {}  # [learner] of config.toml
     reply_tokens: int = 64
     catalogue_tokens: int = 0
+    states: str = ""  # directory where frozen states are kept from cycle to cycle; "" = nowhere
 
 
 class Scores(Message, frozen=True, kw_only=True):
@@ -68,6 +69,7 @@ class Report(Message, frozen=True, kw_only=True):
     wins: int  # held-out items only the candidate has right
     losses: int
     fingerprint: tuple[float, ...]
+    states_computed: int = 0  # frozen states that were not known from an earlier cycle
     parameters: dict[str, Any] = {}
 
 

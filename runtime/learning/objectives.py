@@ -10,16 +10,19 @@ from dataclasses import dataclass
 import torch
 from msgspec.structs import replace
 from torch import Tensor
+from torch.nn import functional as F
 
 from runtime.catalogue import Catalogue
 from runtime.errors import BadAction
 from runtime.learning.jobs import Job
-from runtime.messages import Example
+from runtime.messages import Action, Example
 from runtime.policy.backbone import Backbone
+from runtime.policy.decoder import Weights
 from runtime.policy.scoring import Scorer
 
 Step = tuple[int, int, tuple[int, ...]]
-Forward = Callable[[Sequence[int], Sequence[Sequence[int]]], Tensor]  # prefix, rows -> hidden states [B, L, d]
+# weights, prefix, rows -> hidden states [sum(L), d] of the rows, one after the other
+Forward = Callable[[Weights, Sequence[int], Sequence[Sequence[int]]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -29,81 +32,100 @@ class Item:
     ids: tuple[int, ...]
     steps: tuple[Step, ...]  # rivals () = the whole vocabulary
     weight: float
+    rejected: Item | None = None  # the answer that was wrong, for objectives that compare
+    reward: float = 1.0
 
 
 def allowed(job: Job, examples: Sequence[Example]) -> list[Example]:
     """The examples whose scope and action there still are: tools go while their feedback stays."""
-    kept = []
-    for example in examples:
-        with suppress(BadAction):
-            if example.scope in job.catalogues:
-                job.catalogues[example.scope].check(example.action)
-                kept.append(example)
-    return kept
+    return [e for e in examples if e.scope in job.catalogues and _valid(job.catalogues[e.scope], e.action)]
 
 
-def prepare(scorer: Scorer, job: Job, examples: Sequence[Example]) -> list[Item]:
-    """The items of examples that are `allowed`; their weights are made 1 on average."""
+def _valid(catalogue: Catalogue, action: Action) -> bool:
+    with suppress(BadAction):
+        catalogue.check(action)
+        return True
+    return False
+
+
+def prepare(scorer: Scorer, job: Job, examples: Sequence[Example], whole: bool = False) -> list[Item]:
+    """The items of examples that are `allowed`; their weights are made 1 on average.
+
+    `whole`: judge every token against the whole vocabulary, as supervised fine-tuning does.
+    """
     mean = sum(example.weight for example in examples) / max(len(examples), 1)
     return [
-        _item(scorer, job.catalogues[example.scope], replace(example, weight=example.weight / mean))
+        _item(scorer, job.catalogues[example.scope], replace(example, weight=example.weight / mean), whole)
         for example in examples
     ]
 
 
-def _item(scorer: Scorer, catalogue: Catalogue, example: Example) -> Item:
+def _item(scorer: Scorer, catalogue: Catalogue, example: Example, whole: bool) -> Item:
+    rejected = None
+    if example.rejected is not None and _valid(catalogue, example.rejected) and example.rejected != example.action:
+        rejected = _told(scorer, catalogue, example, example.rejected, whole)
+    return replace_rejected(_told(scorer, catalogue, example, example.action, whole), rejected)
+
+
+def replace_rejected(item: Item, rejected: Item | None) -> Item:
+    return Item(item.ids, item.steps, item.weight, rejected, item.reward)
+
+
+def _told(scorer: Scorer, catalogue: Catalogue, example: Example, action: Action, whole: bool) -> Item:
     prompt = scorer.prompt(catalogue)
     situation = prompt.encode(example.text)
-    answer = prompt.completion(catalogue, example.action)
+    answer = prompt.completion(catalogue, action)
     last = len(situation) - 1
-    if not catalogue.closed:
+    if whole or not catalogue.closed:
         steps: list[Step] = [(last + i, token, ()) for i, token in enumerate(answer)]
     else:
         tree, actions = scorer.trie(catalogue)
-        number = actions.index(example.action)
+        number = actions.index(action)
         steps = [
             (last + depth, token, tuple(rivals))
             for (depth, token), rivals in zip(tree.steps(number), tree.allowed(number), strict=True)
         ]
     used = max((position for position, _, _ in steps), default=last) + 1
-    return Item(ids=tuple([*situation, *answer][:used]), steps=tuple(steps), weight=example.weight)
+    return Item(tuple([*situation, *answer][:used]), tuple(steps), example.weight, reward=example.reward)
 
 
-def plain(backbone: Backbone) -> Forward:
-    """The whole model for every batch. The prefix runs once for all rows, *with* gradient: a detached KV inside trained
-    layers gives a wrong one."""
-    return lambda prefix, rows: backbone.after(backbone.prefix(prefix), rows)
-
-
-def loss(backbone: Backbone, forward: Forward, prefix: Sequence[int], batch: Sequence[Item]) -> Tensor:
-    """Mean over items of the weighted, summed step losses, in nats. Not divided by the batch's own weights: that would
-    make an old example as strong as a new one wherever only old ones meet."""
-    hidden = forward(prefix, [item.ids for item in batch])
-    where = [(row, *step) for row, item in enumerate(batch) for step in item.steps]
-    picked = hidden[[row for row, *_ in where], [position for _, position, *_ in where]]
-    total = torch.zeros((), device=backbone.device)
+def log_probs(
+    backbone: Backbone, weights: Weights, forward: Forward, prefix: Sequence[int], batch: Sequence[Item]
+) -> Tensor:
+    """Log-probability [B] of each item's answer, in nats: the sum over its steps."""
+    hidden = forward(weights, prefix, [item.ids for item in batch])
+    starts = torch.tensor([0, *(len(item.ids) for item in batch)]).cumsum(0).tolist()
+    where = [
+        (row, starts[row] + position, token, rivals)
+        for row, item in enumerate(batch)
+        for position, token, rivals in item.steps
+    ]
+    total = torch.zeros(len(batch), device=backbone.device)
     for open_ended in (False, True):
-        part = [i for i, (*_, rivals) in enumerate(where) if (not rivals) == open_ended]
+        part = [step for step in where if (not step[3]) == open_ended]
         if part:
-            judge = _whole if open_ended else _among
-            rows = [where[i] for i in part]
-            weights = torch.tensor([batch[row].weight for row, *_ in rows], device=backbone.device)
-            total = total + (judge(backbone, picked[part], rows) * weights).sum()
-    return total / len(batch)
+            picked = hidden[[at for _, at, _, _ in part]]
+            losses = (_whole if open_ended else _among)(backbone, weights, picked, part)
+            total = total.index_add(0, torch.tensor([row for row, *_ in part], device=backbone.device), -losses)
+    return total
 
 
-def _whole(backbone: Backbone, hidden: Tensor, rows: Sequence[tuple[int, int, int, tuple[int, ...]]]) -> Tensor:
-    gold = torch.tensor([token for _, _, token, _ in rows], device=hidden.device)
-    return torch.nn.functional.cross_entropy(backbone.logits(hidden), gold, reduction="none")
+def _whole(
+    backbone: Backbone, weights: Weights, hidden: Tensor, steps: Sequence[tuple[int, int, int, tuple[int, ...]]]
+) -> Tensor:
+    gold = torch.tensor([token for _, _, token, _ in steps], device=hidden.device)
+    return F.cross_entropy(backbone.logits(hidden, weights), gold, reduction="none")
 
 
-def _among(backbone: Backbone, hidden: Tensor, rows: Sequence[tuple[int, int, int, tuple[int, ...]]]) -> Tensor:
+def _among(
+    backbone: Backbone, weights: Weights, hidden: Tensor, steps: Sequence[tuple[int, int, int, tuple[int, ...]]]
+) -> Tensor:
     """Only the logits of tokens that compete somewhere in the batch are computed."""
-    tokens = sorted({token for *_, rivals in rows for token in rivals})
+    tokens = sorted({token for *_, rivals in steps for token in rivals})
     column = {token: i for i, token in enumerate(tokens)}
-    mask = torch.full((len(rows), len(tokens)), float("-inf"), device=hidden.device)
-    for i, (*_, rivals) in enumerate(rows):
+    mask = torch.full((len(steps), len(tokens)), float("-inf"))
+    for i, (*_, rivals) in enumerate(steps):
         mask[i, [column[token] for token in rivals]] = 0.0
-    logits = backbone.logits(hidden, torch.tensor(tokens, device=hidden.device)) + mask
-    gold = torch.tensor([column[token] for _, _, token, _ in rows], device=hidden.device)
-    return torch.nn.functional.cross_entropy(logits, gold, reduction="none")
+    logits = backbone.logits(hidden, weights, torch.tensor(tokens, device=hidden.device)) + mask.to(hidden.device)
+    gold = torch.tensor([column[token] for _, _, token, _ in steps], device=hidden.device)
+    return F.cross_entropy(logits, gold, reduction="none")

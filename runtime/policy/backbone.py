@@ -1,51 +1,101 @@
-"""The language model with its adapters: hidden states and logits for rows that share one prompt prefix.
+"""The language model with its adapters: hidden states and logits of packed rows, the adapter an argument of every call.
 
-Shapes: B rows, L tokens of the longest row, P tokens of prefix, d hidden size, V vocabulary. Rows are padded on the right
-and their padding is masked for ever, so a row's numbers do not depend on its neighbours (up to rounding).
+Shapes: T new tokens, S tokens whose keys and values are known, d hidden size, V vocabulary.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from torch.nn import functional as F
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from runtime.errors import Unavailable
 from runtime.learning.jobs import Base
+from runtime.policy import adapter as adapters
+from runtime.policy import layout as layouts
+from runtime.policy import packed, shared
+from runtime.policy.adapter import Adapter
+from runtime.policy.decoder import Decoder, Weights
+from runtime.policy.layout import NO_PAST, Layout, Past
+from runtime.policy.steps import Steps, finish
+from runtime.policy.whole import Whole
 
 BASE = "base"
 PROBES = ("The light in the hall is on.", "A customer asks where the card is.", "1, 2, 3", "天气")
 PROBE_TOKENS = (11, 47, 260, 1000, 4000)  # ids whose log-probabilities make the fingerprint
+TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}  # of logits against those of transformers, relative; else 0.05
 
 
 class Backbone:
-    """One copy of the base weights; any number of adapters beside it, one of them in use at a time."""
+    """One copy of the base weights, mapped from its file; any number of adapters beside it."""
 
-    def __init__(self, base: Base, threads: int = 1) -> None:
+    def __init__(self, base: Base, threads: int = 1, *, serving: bool = False) -> None:
+        """`serving`: no gradients will be asked for, so the layers may be laid out for speed."""
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
         torch.set_num_threads(threads)
         self.base = base
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.dtype: torch.dtype = getattr(torch, base.dtype)
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(base.directory)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                base.directory, dtype=getattr(torch, base.dtype), use_safetensors=True
-            )
+            model: Any = AutoModelForCausalLM.from_pretrained(base.directory, dtype=self.dtype, use_safetensors=True)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise Unavailable(f"cannot load the model in {base.directory}: {str(error).splitlines()[0]}") from None
+        shared.share(model, Path(base.directory))
         self.model = model.to(self.device).eval().requires_grad_(False)
-        self.peft: Any = None  # the PEFT wrapper, from the first adapter on
-        self._using = BASE
+        self.state: dict[str, Tensor] = dict(self.model.named_parameters(remove_duplicate=False))
+        head = self.model.get_output_embeddings()
+        self._head = next(name for name, module in self.model.named_modules() if module is head)
+        self._adapters: dict[str, Weights] = {BASE: Weights(self.state, Adapter())}
+        self._packs: packed.Packs | None = None
+        self.decoder: Decoder | Whole = self._decoder()
+        if serving and isinstance(self.decoder, Decoder) and packed.possible(self.device):
+            self._packs = packed.Packs(self.state)
+            self._adapters[BASE] = self._seen_through(Adapter())
+
+    def _decoder(self) -> Decoder | Whole:
+        """The fast path where it computes what transformers computes, else the model as it is. Raises Unavailable if not
+        even that agrees (a head that does more than multiply)."""
+        try:
+            fast = Decoder(self.model)
+            if self._agrees(fast):
+                return fast
+        except (AttributeError, KeyError, RuntimeError, TypeError):
+            pass
+        whole = Whole(self.model)
+        if self._agrees(whole):
+            return whole
+        raise Unavailable(
+            f"models of type {self.model.config.model_type!r} are not supported; use one of the families Llama, Qwen, "
+            "Mistral, Gemma or GPT-2"
+        )
+
+    @torch.no_grad()
+    def _agrees(self, decoder: Decoder | Whole) -> bool:
+        """Two rows after a shared prompt, against the plain model on each whole text."""
+        texts = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in PROBES[:3]]
+        prompt, rows = texts[0], texts[1:]
+        weights = self._adapters[BASE]
+        _, past = decoder.hidden(weights, self._tensor(prompt), layouts.rows([len(prompt)]).to(self.device), NO_PAST)
+        hidden, _ = decoder.hidden(
+            weights, self._tensor([i for row in rows for i in row]), layouts.rows([*map(len, rows)], past), past
+        )
+        ours = self.logits(hidden, weights)
+        theirs = torch.cat(
+            [self.model(self._tensor(prompt + row)[None]).logits[0, len(prompt) :].float() for row in rows]
+        )
+        error = (ours - theirs).norm() / theirs.norm()
+        return bool(error < TOLERANCE.get(self.dtype, 0.05))
 
     @property
     def layers(self) -> int:
@@ -53,94 +103,117 @@ class Backbone:
 
     # --- adapters -----------------------------------------------------------------------------------------------
 
-    def load(self, adapter: str, directory: Path) -> None:
-        """Keep an adapter (PEFT format, safetensors) beside the base under this name."""
-        from peft import PeftModel
+    def load(self, name: str, directory: Path) -> None:
+        """Keep an adapter beside the base under this name."""
+        finish(self.loading(name, directory))
 
-        if self.peft is None:
-            self.peft = PeftModel.from_pretrained(self.model, directory, adapter_name=adapter, is_trainable=False)
-        elif adapter not in self.peft.peft_config:
-            self.peft.load_adapter(directory, adapter_name=adapter, is_trainable=False)
-        self.peft.eval()
+    def loading(self, name: str, directory: Path) -> Steps[None]:
+        """`load` in small steps."""
+        if name not in self._adapters:
+            self.put(name, (yield from adapters.reading(directory, self.dtype, self.device)))
 
-    def unload(self, adapter: str) -> None:
-        if self.peft is not None and adapter in self.peft.peft_config and len(self.peft.peft_config) > 1:
-            self.peft.delete_adapter(adapter)
-            self._using = ""
+    def put(self, name: str, adapter: Adapter) -> None:
+        if (adapter.deltas or adapter.head) and isinstance(self.decoder, Whole):
+            raise Unavailable(
+                f"models of type {self.model.config.model_type!r} take adapters of kind lora only; set [learner] adapter"
+            )
+        unknown = [p for p in adapter.loras if f"{p}.weight" not in self.state] + [
+            p for p in adapter.deltas if p not in self.state
+        ]
+        if unknown:
+            raise Unavailable(f"adapter {name!r} is for another model: it changes {unknown[0]}, which is not there")
+        self._adapters[name] = self._seen_through(adapter)
 
-    @contextmanager
-    def using(self, adapter: str) -> Iterator[None]:
-        """Run with this adapter. The wrapper's active adapter is global, so every call names the one it wants."""
-        if adapter != BASE and (self.peft is None or adapter not in self.peft.peft_config):
-            raise Unavailable(f"adapter {adapter!r} is not loaded")
-        if adapter == BASE and self.peft is not None:
-            with self.peft.disable_adapter():
-                yield
-            return
-        if adapter != BASE and self._using != adapter:
-            self.peft.set_adapter(adapter)
-            self._using = adapter
-        yield
+    def _seen_through(self, adapter: Adapter) -> Weights:
+        if self._packs is None:
+            return Weights(self.state, adapter)
+        return packed.Packed(self.state, adapter, self._packs)
+
+    def unload(self, name: str) -> None:
+        if name != BASE:
+            self._adapters.pop(name, None)
+
+    def weights(self, name: str) -> Weights:
+        """Raises Unavailable if it is not loaded."""
+        if name not in self._adapters:
+            raise Unavailable(f"adapter {name!r} is not loaded")
+        return self._adapters[name]
 
     # --- forward ------------------------------------------------------------------------------------------------
 
-    def prefix(self, ids: Sequence[int]) -> DynamicCache:
-        """The KV of a prefix [1, P]. With gradients enabled it is part of the graph."""
-        cache = DynamicCache(config=self.model.config)
-        if ids:
-            self.hidden([ids], cache, [[1] * len(ids)])
-        return cache
+    def hidden(self, ids: Sequence[int], layout: Layout, past: Past, weights: Weights) -> tuple[Tensor, Past]:
+        """Hidden states [T, d] of these tokens, after the last norm, and what they add to the past."""
+        return self.decoder.hidden(weights, self._tensor(ids), layout.to(self.device), past)
 
-    def repeat(self, cache: DynamicCache, rows: int) -> DynamicCache:
-        """The same prefix for every row of a batch; the given cache stays as it is."""
-        copy = DynamicCache(config=self.model.config)
-        for index, layer in enumerate(cache.layers):
-            if layer.keys is not None and layer.keys.numel():
-                copy.update(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), index)
-        return copy
+    def prefix(self, ids: Sequence[int], weights: Weights) -> Past:
+        """The keys and values of a prompt. With gradients enabled they are part of the graph."""
+        if not ids:
+            return NO_PAST
+        return self.hidden(ids, layouts.rows([len(ids)]), NO_PAST, weights)[1]
 
-    def after(self, cache: DynamicCache, rows: Sequence[Sequence[int]]) -> Tensor:
-        """Hidden states [B, L, d] of whole rows that all follow one prefix; its cache [1, P] stays as it is."""
-        past, width = int(cache.get_seq_length()), max(map(len, rows))
-        mask = [[1] * (past + len(row)) + [0] * (width - len(row)) for row in rows]
-        return self.hidden(rows, self.repeat(cache, len(rows)), mask)
+    def after(self, past: Past, rows: Sequence[Sequence[int]], weights: Weights) -> tuple[list[Tensor], Past]:
+        """Hidden states [L, d] of each row, all of which follow `past`; and the past of all their tokens."""
+        lengths = [len(row) for row in rows]
+        hidden, new = self.hidden([i for row in rows for i in row], layouts.rows(lengths, past), past, weights)
+        return list(torch.split(hidden, lengths)), new
 
-    def hidden(self, rows: Sequence[Sequence[int]], cache: DynamicCache, mask: Sequence[Sequence[int]]) -> Tensor:
-        """Hidden states [B, L, d] of the next tokens of every row; `mask` [B, past + L] marks what is not padding."""
-        ids, attention = self.padded(rows), torch.tensor(mask, device=self.device)
-        positions = (attention.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        return self.decode(ids, attention, positions, cache)
-
-    def decode(self, ids: Tensor, attention: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
-        out = self.model.base_model(
-            input_ids=ids, attention_mask=attention, position_ids=positions, past_key_values=cache, use_cache=True
-        )
-        hidden: Tensor = out.last_hidden_state
-        return hidden
-
-    def padded(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        width = max(map(len, rows))
-        return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=self.device)
-
-    def logits(self, hidden: Tensor, tokens: Tensor | None = None) -> Tensor:
+    def logits(self, hidden: Tensor, weights: Weights, tokens: Tensor | None = None) -> Tensor:
         """Float logits [N, V] of hidden states [N, d], or only of the given tokens [N, len(tokens)]."""
-        head = self.model.get_output_embeddings()
-        weight, bias = head.weight, getattr(head, "bias", None)
+        weight, bias = weights[f"{self._head}.weight"], weights.find(f"{self._head}.bias")
         if tokens is not None:
             weight, bias = weight[tokens], None if bias is None else bias[tokens]
-        out = torch.nn.functional.linear(hidden.contiguous(), weight, bias).float()
+        out = F.linear(hidden.contiguous(), weight, bias)
+        if weights.head is not None:
+            out = _with_head(out, hidden, weights.head, tokens)
+        out = out.float()
         cap = getattr(self.model.config, "final_logit_softcapping", None)
         return cap * torch.tanh(out / cap) if cap else out
 
-    @torch.no_grad()
-    def fingerprint(self, adapter: str) -> list[float]:
+    def _tensor(self, ids: Sequence[int]) -> Tensor:
+        return torch.tensor(ids, dtype=torch.long, device=self.device)
+
+    def fingerprint(self, name: str) -> list[float]:
         """Log-probabilities of fixed tokens after fixed texts: equal (up to rounding) if and only if the weights are."""
-        with self.using(adapter):
-            rows = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in PROBES]
-            values: list[float] = []
-            tokens = torch.tensor([t % self.model.config.vocab_size for t in PROBE_TOKENS], device=self.device)
-            for row in rows:
-                cache = DynamicCache(config=self.model.config)
-                last = self.hidden([row], cache, [[1] * len(row)])[:, -1]
-                values.extend(self.logits(last).log_softmax(-1)[0, tokens].tolist())
+        return finish(self.fingerprinting(name))
+
+    def fingerprinting(self, name: str) -> Steps[list[float]]:
+        """`fingerprint` in small steps, between which decisions can be made."""
+        weights, values = self.weights(name), []
+        tokens = self._tensor([t % self.model.config.get_text_config().vocab_size for t in PROBE_TOKENS])
+        for text in PROBES:
+            row = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            last = (yield from self.stepping(row, weights))[0][-1:]
+            with torch.no_grad():
+                values.extend(self.logits(last, weights).log_softmax(-1)[0, tokens].tolist())
+            yield
         return [round(value, 4) for value in values]
+
+    def stepping(self, ids: Sequence[int], weights: Weights) -> Steps[tuple[Tensor, Past]]:
+        """`hidden` of one row without a past, a layer at a time and without gradients."""
+        layout = layouts.rows([len(ids)]).to(self.device)
+        return (yield from _without_gradients(self.decoder.stepping(weights, self._tensor(ids), layout)))
+
+
+def _without_gradients(steps: Steps[tuple[Tensor, Past]]) -> Steps[tuple[Tensor, Past]]:
+    """Gradients are off within each step only: what runs between them has its own say."""
+    while True:
+        try:
+            with torch.no_grad():
+                next(steps)
+        except StopIteration as end:
+            done: tuple[Tensor, Past] = end.value
+            return done
+        yield
+
+
+def _with_head(out: Tensor, hidden: Tensor, head: adapters.Head, tokens: Tensor | None) -> Tensor:
+    """What the output rows in `head` add to logits [N, V] or [N, len(tokens)]."""
+    extra = F.linear(hidden, head.rows)
+    if tokens is None:
+        return out.index_add(1, head.ids, extra)
+    place = {int(token): i for i, token in enumerate(head.ids)}
+    both = [(column, place[int(token)]) for column, token in enumerate(tokens) if int(token) in place]
+    if not both:
+        return out
+    columns, rows = (torch.tensor(part, device=out.device) for part in zip(*both, strict=True))
+    return out.index_add(1, columns, extra[:, rows])

@@ -1,4 +1,4 @@
-"""The daemon's side of the policy: keeps a worker process alive and asks it one thing at a time, people's business first."""
+"""The daemon's side of the policy: keeps a worker process alive and asks it, again if it dies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,30 +19,26 @@ from runtime.catalogue import Catalogue
 from runtime.config import PolicyConfig
 from runtime.errors import Unavailable
 from runtime.learning.jobs import Base
-from runtime.messages import Action, Message
+from runtime.messages import Action
 from runtime.policy import protocol
-from runtime.policy.protocol import Answer, Failed, Hello, Load, Loaded, Row, Score, Scored, Unload
+from runtime.policy.protocol import Answer, Failed, Hello, Load, Loaded, Request, Row, Score, Scored, Unload
 
 log = structlog.get_logger("policy")
-LIVE, BULK = 0, 1  # priorities: a decision goes before a batch of an evaluation
+LIVE_FLOOR = 1e-3  # of a decision: what lies below less likely tokens shares their probability
 BULK_BATCH = 16  # texts a bulk request carries
 BULK_FLOOR = 1e-2  # bulk scoring does not look below first tokens less likely than this
-TRIES = 2  # workers a request may see die before it is given up
+TRIES = 3  # workers a request may see die before it is given up
 BACKOFF = (0.2, 1.0, 5.0, 15.0)  # seconds between deaths of the worker
 LONG_LIFE = 600.0  # seconds after which a death is an accident, not one of a series
 
 
 class Ticket:
-    """A request and the answer that will come; sorts by priority, then by arrival."""
+    """A request and the answer that will come."""
 
-    def __init__(self, priority: int, number: int, request: Message) -> None:
-        self.order = (priority, number)
+    def __init__(self, request: Request) -> None:
         self.request = request
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.tries = 0
-
-    def __lt__(self, other: Ticket) -> bool:
-        return self.order < other.order
+        self.deaths = 0  # workers that died while they had it
 
 
 class Policy:
@@ -52,14 +48,17 @@ class Policy:
         self._settings = {**config.model_dump(mode="json"), "instruction": instruction}
         self._threads = config.threads
         self._data = data
-        self._queue: asyncio.PriorityQueue[Ticket] = asyncio.PriorityQueue()
-        self._numbers = itertools.count()
+        self._waiting: dict[int, Ticket] = {}  # by number, oldest first
+        self._numbers = itertools.count(1)
+        self._writer: asyncio.StreamWriter | None = None
         self._ready = asyncio.Event()
         self._base: Base | None = None
         self._adapters: dict[str, str] = {}  # what a new worker is told to load
         self._keeper: asyncio.Task[None] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._failure = ""
+        self._deciding = 0
+        self.on_busy: Callable[[bool], None] = lambda busy: None  # told when decisions begin and end to wait
         self.mixed = 0  # answers that named another adapter than was asked for; must stay 0
 
     async def __aenter__(self) -> Policy:
@@ -98,8 +97,17 @@ class Policy:
     # --- calls --------------------------------------------------------------------------------------------------
 
     async def score_one(self, text: str, catalogue: Catalogue, adapter: str) -> Row:
-        """A live decision: the whole catalogue, before any bulk work."""
-        return (await self._score(LIVE, [text], catalogue, adapter, 0.0, ()))[0]
+        """A live decision, before any bulk work."""
+        self._busy(+1)
+        try:
+            return (await self._score(True, [text], catalogue, adapter, LIVE_FLOOR, ()))[0]
+        finally:
+            self._busy(-1)
+
+    def _busy(self, change: int) -> None:
+        before, self._deciding = self._deciding, self._deciding + change
+        if not before or not self._deciding:
+            self.on_busy(bool(self._deciding))
 
     async def score(
         self,
@@ -116,36 +124,44 @@ class Policy:
         for start in range(0, len(order), BULK_BATCH):
             part = order[start : start + BULK_BATCH]
             wanted = [gold[i] for i in part] if gold else []
-            answered = await self._score(BULK, [texts[i] for i in part], catalogue, adapter, floor, wanted)
+            answered = await self._score(False, [texts[i] for i in part], catalogue, adapter, floor, wanted)
             rows.update(zip(part, answered, strict=True))
         return [rows[i] for i in range(len(texts))]
 
     async def _score(
-        self, priority: int, texts: list[str], catalogue: Catalogue, adapter: str, floor: float, gold: Sequence[Action]
+        self, live: bool, texts: list[str], catalogue: Catalogue, adapter: str, floor: float, gold: Sequence[Action]
     ) -> list[Row]:
-        request = Score(texts=texts, catalogue=catalogue, adapter=adapter, floor=floor, gold=list(gold))
-        answer = await self._ask(priority, request)
+        request = Score(
+            number=next(self._numbers), live=live, texts=texts, catalogue=catalogue, adapter=adapter, floor=floor,
+            gold=list(gold),
+        )  # fmt: skip
+        answer = await self._ask(request)
         assert isinstance(answer, Scored), answer
         self.mixed += answer.adapter != adapter
         return answer.rows
 
     async def load(self, adapter: str, directory: Path) -> list[float]:
         """Make an adapter available; returns the fingerprint of what would really serve."""
-        answer = await self._ask(LIVE, Load(adapter=adapter, directory=str(directory)))
+        answer = await self._ask(Load(number=next(self._numbers), adapter=adapter, directory=str(directory)))
         assert isinstance(answer, Loaded), answer
         self._adapters[adapter] = str(directory)
         return answer.fingerprint
 
     async def unload(self, adapter: str) -> None:
         self._adapters.pop(adapter, None)
-        await self._ask(LIVE, Unload(adapter=adapter))
+        await self._ask(Unload(number=next(self._numbers), adapter=adapter))
 
-    async def _ask(self, priority: int, request: Message) -> Answer:
+    async def _ask(self, request: Request) -> Answer:
         if self._keeper is None or self._keeper.done():
             raise Unavailable(self._failure or "the policy worker is not running")
-        ticket = Ticket(priority, next(self._numbers), request)
-        self._queue.put_nowait(ticket)
-        answer = await ticket.answer
+        body = protocol.frame(request)
+        ticket = self._waiting[request.number] = Ticket(request)
+        try:
+            if self._writer is not None:
+                self._writer.write(body)
+            answer = await ticket.answer
+        finally:
+            self._waiting.pop(request.number, None)
         if isinstance(answer, Failed):
             raise Unavailable(answer.error)
         return answer
@@ -182,37 +198,36 @@ class Policy:
                 raise Unavailable(first.error)
             assert isinstance(first, Hello), first
             self._base = first.base
-            for adapter, directory in tuple(self._adapters.items()):
-                await self._exchange(reader, writer, Load(adapter=adapter, directory=directory))
-            self._ready.set()
+            await self._greet(reader, writer)
             while True:
-                await self._serve(reader, writer, await self._queue.get())
+                answer = await protocol.read_answer(reader)
+                ticket = self._waiting.get(answer.number) if not isinstance(answer, Hello) else None
+                if ticket is not None and not ticket.answer.done():
+                    ticket.answer.set_result(answer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            self._bury()
+            raise
         finally:
+            self._writer = None
             writer.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ticket: Ticket) -> None:
-        if ticket.answer.cancelled():
-            return
-        ticket.tries += 1
-        try:
-            answer = await self._exchange(reader, writer, ticket.request)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            if ticket.tries < TRIES:
-                self._queue.put_nowait(ticket)  # stateless calls: the next worker answers it
-            elif not ticket.answer.done():
-                ticket.answer.set_result(Failed(error="the policy worker died twice over this request"))
-            raise
-        except asyncio.CancelledError:
-            if not ticket.answer.done():
-                ticket.answer.set_result(Failed(error="the policy worker was stopped"))
-            raise
-        if not ticket.answer.done():
-            ticket.answer.set_result(answer)
+    async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Give a new worker its adapters, then everything that waits; calls are stateless, so any worker can answer."""
+        for adapter, directory in tuple(self._adapters.items()):
+            writer.write(protocol.frame(Load(adapter=adapter, directory=directory)))
+            await writer.drain()
+            await protocol.read_answer(reader)
+        for ticket in self._waiting.values():
+            writer.write(protocol.frame(ticket.request))
+        self._writer = writer
+        self._ready.set()
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Message) -> Answer:
-        writer.write(protocol.frame(request))
-        await writer.drain()
-        return await protocol.read_answer(reader)
+    def _bury(self) -> None:
+        """What a worker had when it died is asked again, but not for ever: it may be what killed it."""
+        for ticket in self._waiting.values():
+            ticket.deaths += 1
+            if ticket.deaths >= TRIES and not ticket.answer.done():
+                ticket.answer.set_result(Failed(error=f"the policy worker died {TRIES} times over this request"))
 
     async def _start(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         ours, theirs = socket.socketpair()
@@ -232,7 +247,6 @@ class Policy:
             await self._process.wait()
 
     def _give_up_waiting(self, reason: str) -> None:
-        while not self._queue.empty():
-            ticket = self._queue.get_nowait()
+        for ticket in self._waiting.values():
             if not ticket.answer.done():
                 ticket.answer.set_result(Failed(error=reason))

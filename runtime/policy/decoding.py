@@ -1,7 +1,7 @@
 """Writes an action token by token: under a grammar, forced tokens without a model step, or freely for a reply. Greedy.
 
-All rows of a batch take their steps together. A step appends to each row what is known to follow (one chosen token and
-the tokens it forces); shorter chunks are padded on the right, and the padding is masked for ever.
+All rows of a batch take their steps together. A step appends to each row what is known to follow: one chosen token and
+the tokens it forces.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from llguidance import LLMatcher, LLTokenizer
 from torch import Tensor
-from transformers import DynamicCache
 
+from runtime.policy import layout as layouts
 from runtime.policy.backbone import Backbone
+from runtime.policy.decoder import Weights
+from runtime.policy.layout import Layout, Past
 
 MAX_STEPS = 160  # model steps of one action
 
@@ -77,29 +79,39 @@ class GrammarWriter(Writer):
 
 @torch.no_grad()
 def write(
-    backbone: Backbone, prefix: DynamicCache, rows: Sequence[Sequence[int]], writers: Sequence[Writer], limit: int
+    backbone: Backbone,
+    past: Past,
+    rows: Sequence[Sequence[int]],
+    writers: Sequence[Writer],
+    limit: int,
+    weights: Weights,
 ) -> None:
     """Let every writer write after its prompt rest; at most `limit` model steps, after which a row is left as it is."""
-    cache = backbone.repeat(prefix, len(rows))
-    past = prefix.get_seq_length()
-    mask = [[1] * past for _ in rows]
+    sees = [list(range(len(past))) for _ in rows]  # the columns of each row
     chunks = [[*row, *writer.forced()] for row, writer in zip(rows, writers, strict=True)]
     for _ in range(limit):
-        width = max(map(len, chunks))
-        for seen, chunk in zip(mask, chunks, strict=True):
-            seen.extend([1] * len(chunk) + [0] * (width - len(chunk)))
-        padded = [chunk or [0] for chunk in chunks]
-        hidden = backbone.hidden(padded, cache, mask)
         active = [i for i, writer in enumerate(writers) if not writer.done]
         if not active:
             return
-        last = hidden[active, [len(chunks[i]) - 1 for i in active]]
-        logits = backbone.logits(last).cpu()
-        chunks = [[] for _ in rows]
+        layout = _append(past, [sees[i] for i in active], [len(chunks[i]) for i in active])
+        hidden, new = backbone.hidden([token for i in active for token in chunks[i]], layout, past, weights)
+        past = past.then(new)
+        ends = torch.tensor([len(chunks[i]) for i in active]).cumsum(0) - 1
+        logits = backbone.logits(hidden[ends], weights).cpu()
         for i, row in zip(active, logits, strict=True):
             chunks[i] = _step(writers[i], row)
-        if all(writer.done for writer in writers):
-            return
+
+
+def _append(past: Past, sees: Sequence[list[int]], lengths: Sequence[int]) -> Layout:
+    """Each row grows by so many tokens, which from now on it sees."""
+    positions, seen, column = [], [], len(past)
+    for columns, length in zip(sees, lengths, strict=True):
+        for _ in range(length):
+            positions.append(len(columns))
+            columns.append(column)
+            seen.append(columns[:])
+            column += 1
+    return layouts.seeing(past, positions, seen)
 
 
 def _step(writer: Writer, logits: Tensor) -> list[int]:

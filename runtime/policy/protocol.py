@@ -36,6 +36,8 @@ class Hello(Message, frozen=True, kw_only=True, tag=True):
 
 
 class Score(Message, frozen=True, kw_only=True, tag=True):
+    number: int = 0  # the answer carries it back; answers may overtake each other
+    live: bool = False  # a decision: it goes before the batches of an evaluation
     texts: list[str]
     catalogue: Catalogue
     adapter: str
@@ -44,30 +46,37 @@ class Score(Message, frozen=True, kw_only=True, tag=True):
 
 
 class Scored(Message, frozen=True, kw_only=True, tag=True):
+    number: int = 0
     rows: list[Row]
     adapter: str  # which one really answered
 
 
 class Load(Message, frozen=True, kw_only=True, tag=True):
+    number: int = 0
     adapter: str
     directory: str
 
 
 class Loaded(Message, frozen=True, kw_only=True, tag=True):
+    number: int = 0
     fingerprint: list[float]
 
 
 class Unload(Message, frozen=True, kw_only=True, tag=True):
+    number: int = 0
     adapter: str
 
 
 class Done(Message, frozen=True, kw_only=True, tag=True):
     """Carried out; there is nothing to say."""
 
+    number: int = 0
+
 
 class Failed(Message, frozen=True, kw_only=True, tag=True):
     """The request could not be answered; the sentence is for people."""
 
+    number: int = 0
     error: str
 
 

@@ -5,22 +5,36 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import torch
+from torch import Tensor
 
 from runtime.catalogue import REPLY, Catalogue
 from runtime.errors import BadAction
 from runtime.messages import Action
 from runtime.policy import decoding, grammar, trie
 from runtime.policy.backbone import Backbone
+from runtime.policy.decoder import Weights
+from runtime.policy.layout import Past
+from runtime.policy.steps import Steps
 from runtime.policy.prompt import Prompt, listed, replies_only, replies_open
 from runtime.policy.protocol import Row
 
 TRIES = 32  # catalogues kept
 PREFIXES = 8  # prompt KVs kept (one for each adapter and listing)
 NARROW = 1e-3  # least p of a first token that a bulk scoring looks below
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a call's rows have in common: the prompt, its keys and values, and the weights they were computed with."""
+
+    prompt: Prompt
+    past: Past
+    weights: Weights
 
 
 class Scorer:
@@ -36,7 +50,7 @@ class Scorer:
         self._catalogue_tokens = catalogue_tokens
         self._tries: OrderedDict[str, tuple[trie.Trie, tuple[Action, ...]]] = OrderedDict()
         self._prompts: OrderedDict[str, Prompt] = OrderedDict()
-        self._prefixes: OrderedDict[tuple[str, str], Any] = OrderedDict()
+        self._prefixes: OrderedDict[tuple[str, str], Past] = OrderedDict()
         self._grammars: Any = None
 
     def prompt(self, catalogue: Catalogue) -> Prompt:
@@ -54,12 +68,12 @@ class Scorer:
         fits = len(self.backbone.tokenizer(text, add_special_tokens=False)["input_ids"]) <= self._catalogue_tokens
         return text if fits else ""
 
-    def prefix(self, adapter: str, prompt: Prompt) -> Any:
-        """The prompt's KV under an adapter, computed once. The caller is inside `backbone.using(adapter)`."""
+    def prefix(self, adapter: str, prompt: Prompt) -> Past:
+        """The prompt's keys and values under an adapter, computed once."""
         key = (adapter, repr(prompt.prefix))
         if key not in self._prefixes:
             with torch.no_grad():
-                self._prefixes[key] = self.backbone.prefix(prompt.prefix)
+                self._prefixes[key] = self.backbone.prefix(prompt.prefix, self.backbone.weights(adapter))
             _trim(self._prefixes, PREFIXES)
         self._prefixes.move_to_end(key)
         return self._prefixes[key]
@@ -83,56 +97,70 @@ class Scorer:
         self, texts: Sequence[str], catalogue: Catalogue, adapter: str, floor: float = 0.0, gold: Sequence[Action] = ()
     ) -> list[Row]:
         """One row a text. `gold`, if given, has one action a text whose log-probability is wanted."""
-        with self.backbone.using(adapter):
-            prompt = self.prompt(catalogue)
-            rows = [prompt.encode(text) for text in texts]
-            prefix = self.prefix(adapter, prompt)
-            if not catalogue.closed and not replies_open(catalogue):
-                found = self._structured(prompt, prefix, rows, texts, catalogue)
-            else:
-                found = self._finite(prompt, prefix, rows, catalogue, floor)
-            if not gold:
-                return found
-            return self._with_gold(prompt, prefix, rows, catalogue, found, gold)
+        prompt = self.prompt(catalogue)
+        rows = [prompt.encode(text) for text in texts]
+        context = Context(prompt, self.prefix(adapter, prompt), self.backbone.weights(adapter))
+        if not catalogue.closed and not replies_open(catalogue):
+            found = self._structured(context, rows, texts, catalogue)
+        else:
+            found = self._finite(context, rows, catalogue, floor)
+        return self._with_gold(context, rows, catalogue, found, gold) if gold else found
 
-    def _finite(
-        self, prompt: Prompt, prefix: Any, rows: list[list[int]], catalogue: Catalogue, floor: float
-    ) -> list[Row]:
+    def score_together(self, asked: Sequence[tuple[str, Catalogue]], adapter: str, floor: float) -> list[Row]:
+        """One row for each (text, catalogue), in as few forwards as possible: rows that follow the same prompt share
+        them, whatever their catalogues. The catalogues are `picked`."""
+        found: dict[int, Row] = {}
+        groups: dict[str, list[int]] = {}
+        for i, (_, catalogue) in enumerate(asked):
+            groups.setdefault(repr(self.prompt(catalogue).prefix), []).append(i)
+        weights = self.backbone.weights(adapter)
+        for part in groups.values():
+            prompt = self.prompt(asked[part[0]][1])
+            rows = [prompt.encode(asked[i][0]) for i in part]
+            tries = [self.trie(asked[i][1]) for i in part]
+            past = self.prefix(adapter, prompt)
+            logs = trie.score(self.backbone, [tree for tree, _ in tries], past, rows, weights, floor)
+            found.update({i: _picked(actions, log) for i, (_, actions), log in zip(part, tries, logs, strict=True)})
+        return [found[i] for i in range(len(asked))]
+
+    def warming(self, adapter: str) -> Steps[None]:
+        """Compute the prompts in use under an adapter before it serves, in small steps."""
+        weights = self.backbone.weights(adapter)
+        for prompt in {repr(prompt.prefix): prompt for prompt in self._prompts.values()}.values():
+            key = (adapter, repr(prompt.prefix))
+            if key not in self._prefixes:
+                self._prefixes[key] = (yield from self.backbone.stepping(prompt.prefix, weights))[1]
+                _trim(self._prefixes, PREFIXES)
+
+    def _finite(self, context: Context, rows: list[list[int]], catalogue: Catalogue, floor: float) -> list[Row]:
         tree, actions = self.trie(catalogue)
         if not actions:
-            return self._replies(prompt, prefix, rows, catalogue, [None] * len(rows))
-        logs = trie.score(self.backbone, tree, prefix, rows, floor)
-        found = [
-            Row(
-                actions=list(actions), log_probs=log.tolist(), chosen=actions[int(log.argmax())], log_p=float(log.max())
-            )
-            for log in logs
-        ]
-        return found if catalogue.closed else self._or_free(prompt, prefix, rows, catalogue, found)
+            return self._replies(context, rows, catalogue, [None] * len(rows))
+        logs = trie.score(self.backbone, [tree] * len(rows), context.past, rows, context.weights, floor)
+        found = [_picked(actions, log) for log in logs]
+        return found if catalogue.closed else self._or_free(context, rows, catalogue, found)
 
-    def _or_free(
-        self, prompt: Prompt, prefix: Any, rows: list[list[int]], catalogue: Catalogue, found: list[Row]
-    ) -> list[Row]:
+    def _or_free(self, context: Context, rows: list[list[int]], catalogue: Catalogue, found: list[Row]) -> list[Row]:
         """Where the best known reply is not what the model would write itself, let it write."""
-        completions = [prompt.completion(catalogue, row.chosen) for row in found]
+        completions = [context.prompt.completion(catalogue, row.chosen) for row in found]
         likelihood = [
-            total / len(ids) for total, ids in zip(self.unmasked(prefix, rows, completions), completions, strict=True)
+            total / len(ids) for total, ids in zip(self.unmasked(context, rows, completions), completions, strict=True)
         ]
         doubtful = [i for i, per_token in enumerate(likelihood) if per_token < math.log(max(self._free_below, 1e-9))]
-        written = self._replies(prompt, prefix, [rows[i] for i in doubtful], catalogue, [found[i] for i in doubtful])
+        written = self._replies(context, [rows[i] for i in doubtful], catalogue, [found[i] for i in doubtful])
         for i, row in zip(doubtful, written, strict=True):
             found[i] = row
         return found
 
     def _replies(
-        self, prompt: Prompt, prefix: Any, rows: list[list[int]], catalogue: Catalogue, known: Sequence[Row | None]
+        self, context: Context, rows: list[list[int]], catalogue: Catalogue, known: Sequence[Row | None]
     ) -> list[Row]:
         if not rows:
             return []
         if not replies_only(catalogue):  # beside other tools a reply begins with its name
-            rows = [row + prompt.data(REPLY.name) for row in rows]
-        writers = [decoding.Writer(prompt.end) for _ in rows]
-        decoding.write(self.backbone, prefix, rows, writers, self._reply_tokens)
+            rows = [row + context.prompt.data(REPLY.name) for row in rows]
+        writers = [decoding.Writer(context.prompt.end) for _ in rows]
+        decoding.write(self.backbone, context.past, rows, writers, self._reply_tokens, context.weights)
         written = []
         for writer, before in zip(writers, known, strict=True):
             text = self.backbone.tokenizer.decode(writer.ids, skip_special_tokens=True).rstrip("\ufffd").strip() or "…"
@@ -142,7 +170,7 @@ class Scorer:
         return written
 
     def _structured(
-        self, prompt: Prompt, prefix: Any, rows: list[list[int]], texts: Sequence[str], catalogue: Catalogue
+        self, context: Context, rows: list[list[int]], texts: Sequence[str], catalogue: Catalogue
     ) -> list[Row]:
         vocabulary = self.backbone.model.get_output_embeddings().weight.shape[0]
         if self._grammars is None:
@@ -151,11 +179,11 @@ class Scorer:
         copied = grammar.copies(catalogue)
         writers = [
             decoding.GrammarWriter(
-                self._grammars, grammar.written(encoded, text if copied else ""), prompt.end, vocabulary
+                self._grammars, grammar.written(encoded, text if copied else ""), context.prompt.end, vocabulary
             )
             for text in texts
         ]
-        decoding.write(self.backbone, prefix, rows, writers, decoding.MAX_STEPS)
+        decoding.write(self.backbone, context.past, rows, writers, decoding.MAX_STEPS, context.weights)
         return [self._parsed(catalogue, writer) for writer in writers]
 
     def _parsed(self, catalogue: Catalogue, writer: decoding.Writer) -> Row:
@@ -170,8 +198,7 @@ class Scorer:
 
     def _with_gold(
         self,
-        prompt: Prompt,
-        prefix: Any,
+        context: Context,
         rows: list[list[int]],
         catalogue: Catalogue,
         found: list[Row],
@@ -185,23 +212,34 @@ class Scorer:
             logs = [None if at is None else row.log_probs[at] for row, at in zip(found, places, strict=True)]
         else:
             inside = [i for i, action in enumerate(gold) if _valid(catalogue, action)]
-            completions = [prompt.completion(catalogue, gold[i]) for i in inside]
-            for i, log in zip(inside, self.unmasked(prefix, [rows[i] for i in inside], completions), strict=True):
+            completions = [context.prompt.completion(catalogue, gold[i]) for i in inside]
+            for i, log in zip(inside, self.unmasked(context, [rows[i] for i in inside], completions), strict=True):
                 logs[i] = log
         return [msgspec.structs.replace(row, log_p_gold=log) for row, log in zip(found, logs, strict=True)]
 
     @torch.no_grad()
-    def unmasked(self, prefix: Any, rows: list[list[int]], completions: list[list[int]]) -> list[float]:
+    def unmasked(self, context: Context, rows: list[list[int]], completions: list[list[int]]) -> list[float]:
         """Log-probability of whole texts under the whole vocabulary."""
         if not rows:
             return []
         backbone = self.backbone
-        hidden = backbone.after(prefix, [row + ids[:-1] for row, ids in zip(rows, completions, strict=True)])
+        whole = [row + ids[:-1] for row, ids in zip(rows, completions, strict=True)]
+        hidden, _ = backbone.after(context.past, whole, context.weights)
         totals = []
-        for i, (row, ids) in enumerate(zip(rows, completions, strict=True)):
-            logs = backbone.logits(hidden[i, len(row) - 1 : len(row) - 1 + len(ids)]).log_softmax(-1)
+        for states, row, ids in zip(hidden, rows, completions, strict=True):
+            logs = backbone.logits(states[len(row) - 1 :], context.weights).log_softmax(-1)
             totals.append(float(logs[torch.arange(len(ids)), torch.tensor(ids)].sum()))
         return totals
+
+
+def picked(catalogue: Catalogue) -> bool:
+    """True if a decision is one of a finite set, so that it can share its forwards with others."""
+    return catalogue.closed and bool(catalogue.finite())
+
+
+def _picked(actions: Sequence[Action], logs: Tensor) -> Row:
+    best = int(logs.argmax())
+    return Row(actions=list(actions), log_probs=logs.tolist(), chosen=actions[best], log_p=float(logs[best]))
 
 
 def _valid(catalogue: Catalogue, action: Action) -> bool:

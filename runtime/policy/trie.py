@@ -12,9 +12,13 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
+from runtime.policy import layout as layouts
 from runtime.policy.backbone import Backbone
+from runtime.policy.decoder import Weights
+from runtime.policy.layout import Layout, Past
+
+WAVE = 32  # most tokens of the trie that are asked at once because some of them may matter
 
 
 @dataclass
@@ -35,10 +39,7 @@ class Trie:
             self._add(number, ids)
         self.count = len(candidates)
         self.branching = [n for n, node in enumerate(self.nodes) if len(node.children) > 1]
-        self.asked = self._ancestors(self.branching)  # nodes whose tokens must be fed to the model, parents first
-        tokens = sorted({token for n in self.branching for token in self.nodes[n].children})
-        self.tokens = tokens
-        self.column = {token: i for i, token in enumerate(tokens)}
+        self._fed = self._ancestors(self.branching)  # nodes whose tokens must be fed to the model
         self._paths = [self._path(number, ids) for number, ids in enumerate(candidates)]
 
     def _add(self, number: int, ids: Sequence[int]) -> None:
@@ -61,13 +62,13 @@ class Trie:
             at = self.nodes[at].children[token]
         return steps
 
-    def _ancestors(self, wanted: Sequence[int]) -> list[int]:
+    def _ancestors(self, wanted: Sequence[int]) -> set[int]:
         found: set[int] = set()
         for n in wanted:
             while n > 0 and n not in found:
                 found.add(n)
                 n = self.nodes[n].parent
-        return sorted(found)  # a parent is always made before its children
+        return found
 
     def steps(self, number: int) -> list[tuple[int, int]]:
         """(depth of the branching node, token) pairs of a candidate: what training is about."""
@@ -77,95 +78,127 @@ class Trie:
         """The tokens that compete at each step of `steps`."""
         return [list(self.nodes[n].children) for n, _ in self._paths[number]]
 
-    def below(self, root_tokens: Sequence[int]) -> list[int]:
-        """The asked nodes under these children of the root."""
-        kept: set[int] = {self.nodes[0].children[token] for token in root_tokens}
-        for n in self.asked:
-            if self.nodes[n].parent in kept:
-                kept.add(n)
-        return [n for n in self.asked if n in kept]
+    def below(self, top: int) -> list[int]:
+        """The nodes that must be fed to the model to know all candidates below `top`, itself first."""
+        return [n for n in self._descendants(top) if n in self._fed]
 
-    def mask(self, nodes: Sequence[int]) -> Tensor:
-        """[len(nodes), len(tokens)]: 0 where the token is a child of the node, -inf elsewhere."""
-        mask = torch.full((len(nodes), len(self.tokens)), -math.inf)
-        for row, n in enumerate(nodes):
-            mask[row, [self.column[token] for token in self.nodes[n].children]] = 0.0
-        return mask
+    def chain(self, top: int) -> list[int]:
+        """From `top` down to the first node with a choice."""
+        nodes = [top]
+        while len(self.nodes[nodes[-1]].children) == 1:
+            nodes.extend(self.nodes[nodes[-1]].children.values())
+        return nodes
+
+    def _descendants(self, top: int) -> list[int]:
+        found, at = [top], 0
+        while at < len(found):
+            found.extend(self.nodes[found[at]].children.values())
+            at += 1
+        return found
 
 
 @torch.no_grad()
 def score(
-    backbone: Backbone, trie: Trie, prefix: DynamicCache, rows: Sequence[Sequence[int]], floor: float = 0.0
-) -> Tensor:
-    """Log-probabilities [B, K] of all candidates after each row (prompt rests that share `prefix`, a cache).
+    backbone: Backbone, tries: Sequence[Trie], past: Past, rows: Sequence[Sequence[int]], weights: Weights,
+    floor: float = 0.0,
+) -> list[Tensor]:  # fmt: skip
+    """Log-probabilities [K] of all candidates of each row's trie (rows are prompt rests that all follow `past`).
 
-    Two forwards: the situations, then the trie's tokens with tree attention. With `floor` > 0 the candidates below a
-    first token less likely than it are not asked apart: they share that token's probability evenly.
+    One forward over the situations, then waves over the tries with tree attention. With `floor` > 0 what lies below a
+    node less likely than it is not asked apart, but shares the node's probability evenly; the best candidate is always
+    found, and its probability is exact.
     """
-    width, past = max(map(len, rows)), prefix.get_seq_length()
-    cache = backbone.repeat(prefix, len(rows))
-    mask = [[1] * (past + len(row)) + [0] * (width - len(row)) for row in rows]
-    hidden = backbone.hidden(rows, cache, mask)
-    last = hidden[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])]
-    steps: list[dict[int, Tensor]] = [{} for _ in rows]  # per row: node -> log-probabilities of trie.tokens there
-    tokens = torch.tensor(trie.tokens, dtype=torch.long, device=backbone.device)
-    if len(trie.nodes[0].children) > 1:
-        root = (backbone.logits(last, tokens).cpu() + trie.mask([0])).log_softmax(-1)
-        for i in range(len(rows)):
-            steps[i][0] = root[i]
-    wanted = [_wanted(trie, found.get(0), floor) for found in steps]
-    if any(wanted):
-        _ask_tree(backbone, trie, cache, mask, [past + len(row) for row in rows], wanted, tokens, steps)
-    return torch.stack([_leaves(trie, found) for found in steps])
+    hidden, new = backbone.after(past, rows, weights)
+    asking = [_Asking(trie) for trie in tries]
+    _take(backbone, weights, torch.stack([row[-1] for row in hidden]), [(one, 0) for one in asking])
+    tree = _Tree(past, new, [len(row) for row in rows])
+    while any(waves := [one.wave(floor) for one in asking]):
+        layout = tree.grow(tries, waves)
+        places = [(one, n) for one, nodes in zip(asking, waves, strict=True) for n in nodes]
+        states, more = backbone.hidden([one.trie.nodes[n].token for one, n in places], layout, tree.past, weights)
+        tree.past = tree.past.then(more)
+        _take(backbone, weights, states, places)
+    return [_leaves(one.trie, one.answers) for one in asking]
 
 
-def _length(cache: DynamicCache) -> int:
-    return int(cache.get_seq_length())
-
-
-def _wanted(trie: Trie, root: Tensor | None, floor: float) -> list[int]:
-    if root is None or floor <= 0:
-        return trie.asked
-    likely = [t for t in trie.nodes[0].children if root[trie.column[t]] >= math.log(floor)]
-    return trie.below(likely or [max(trie.nodes[0].children, key=lambda t: float(root[trie.column[t]]))])
-
-
-def _ask_tree(
-    backbone: Backbone, trie: Trie, cache: DynamicCache, mask: list[list[int]], lengths: list[int],
-    wanted: list[list[int]], tokens: Tensor, steps: list[dict[int, Tensor]],
-) -> None:  # fmt: skip
-    """One forward over each row's wanted nodes; a node sees the prompt and its own ancestors only."""
-    width, past = max(map(len, wanted)), len(mask[0])
-    dtype = next(backbone.model.parameters()).dtype
-    attention = torch.full((len(wanted), 1, width, past + width), torch.finfo(dtype).min, dtype=dtype)
-    ids = torch.zeros((len(wanted), width), dtype=torch.long)
-    positions = torch.zeros((len(wanted), width), dtype=torch.long)
-    visible = torch.tensor(mask, dtype=torch.bool)
-    for i, nodes in enumerate(wanted):
-        attention[i, 0, :, :past].masked_fill_(visible[i], 0.0)
-        slot = {n: s for s, n in enumerate(nodes)}
-        for s, n in enumerate(nodes):
-            ids[i, s], positions[i, s] = trie.nodes[n].token, lengths[i] + trie.nodes[n].depth - 1
-            above = slot.get(trie.nodes[n].parent)
-            if above is not None:
-                attention[i, 0, s, past:] = attention[i, 0, above, past:]
-            attention[i, 0, s, past + s] = 0.0
-        for s in range(len(nodes), width):
-            attention[i, 0, s, past + s] = 0.0
-    move = backbone.device
-    hidden = backbone.decode(ids.to(move), attention.to(move), positions.to(move), cache)
-    where = [
-        (i, s, n) for i, nodes in enumerate(wanted) for s, n in enumerate(nodes) if len(trie.nodes[n].children) > 1
-    ]
-    if not where:
+def _take(backbone: Backbone, weights: Weights, states: Tensor, places: Sequence[tuple[_Asking, int]]) -> None:
+    """Note the log-probabilities of the children at every branching node; states [len(places), d]."""
+    branching = [i for i, (one, n) in enumerate(places) if len(one.trie.nodes[n].children) > 1]
+    if not branching:
         return
-    picked = hidden[[i for i, _, _ in where], [s for _, s, _ in where]]
-    logs = (backbone.logits(picked, tokens).cpu() + trie.mask([n for _, _, n in where])).log_softmax(-1)
-    for row, (i, _, n) in enumerate(where):
-        steps[i][n] = logs[row]
+    tokens = sorted({token for i in branching for token in places[i][0].trie.nodes[places[i][1]].children})
+    column = {token: i for i, token in enumerate(tokens)}
+    logits = backbone.logits(states[branching], weights, torch.tensor(tokens, device=backbone.device)).cpu()
+    for row, i in enumerate(branching):
+        one, n = places[i]
+        children = list(one.trie.nodes[n].children)
+        logs = logits[row, [column[token] for token in children]].log_softmax(-1).tolist()
+        one.answers[n] = dict(zip(children, logs, strict=True))
 
 
-def _leaves(trie: Trie, steps: dict[int, Tensor]) -> Tensor:
+class _Asking:
+    """What one row has asked of the trie so far."""
+
+    def __init__(self, trie: Trie) -> None:
+        self.trie = trie
+        self.answers: dict[int, dict[int, float]] = {}  # branching node -> log-probability of each child's token
+        self._asked: set[int] = {0}
+
+    def wave(self, floor: float) -> list[int]:
+        """The nodes to ask next, parents first; empty when nothing that matters is open."""
+        frontier = self._open(floor)
+        if not frontier:
+            return []
+        below = [n for top in frontier for n in self.trie.below(top)]
+        nodes = below if len(below) <= WAVE else [n for top in frontier for n in self.trie.chain(top)]
+        self._asked.update(nodes)
+        return nodes
+
+    def _open(self, floor: float) -> list[int]:
+        """Unasked nodes that candidates compete below, if likelier than `floor` or than the best candidate so far."""
+        trie, best, found = self.trie, -math.inf, []
+        limit = math.log(floor) if floor > 0 else -math.inf
+        stack: list[tuple[int, float]] = [(0, 0.0)]
+        while stack:
+            n, log_p = stack.pop()
+            node = trie.nodes[n]
+            if len(node.leaves) == 1:
+                best = max(best, log_p)
+            elif n not in self._asked:
+                found.append((n, log_p))
+            else:
+                here = self.answers.get(n)
+                for token, child in node.children.items():
+                    stack.append((child, log_p + (here[token] if here is not None else 0.0)))
+        return sorted(n for n, log_p in found if log_p >= limit or log_p > best)
+
+
+class _Tree:
+    """Which columns of the growing past each row's nodes stand in: a node sees the prompt, its row and its ancestors."""
+
+    def __init__(self, past: Past, rows: Past, lengths: Sequence[int]) -> None:
+        self.past = past.then(rows)
+        self._sees: list[dict[int, list[int]]] = []  # row -> node -> columns
+        self._length = [len(past) + length for length in lengths]
+        start = len(past)
+        for length in lengths:
+            self._sees.append({0: [*range(len(past)), *range(start, start + length)]})
+            start += length
+
+    def grow(self, tries: Sequence[Trie], waves: Sequence[Sequence[int]]) -> Layout:
+        """Give every node of the wave its column and say what it sees."""
+        column, positions, seen = len(self.past), [], []
+        for row, nodes in enumerate(waves):
+            for n in nodes:
+                node = tries[row].nodes[n]
+                self._sees[row][n] = [*self._sees[row][node.parent], column]
+                positions.append(self._length[row] + node.depth - 1)
+                seen.append(self._sees[row][n])
+                column += 1
+        return layouts.seeing(self.past, positions, seen)
+
+
+def _leaves(trie: Trie, steps: dict[int, dict[int, float]]) -> Tensor:
     """Candidate log-probabilities from the answers at the branching nodes; below an unasked node all share alike."""
     logs = torch.empty(trie.count)
     stack: list[tuple[int, float]] = [(0, 0.0)]
@@ -177,5 +210,5 @@ def _leaves(trie: Trie, steps: dict[int, Tensor]) -> Tensor:
             continue
         here = steps.get(n)
         for token, child in node.children.items():
-            stack.append((child, log_p + (float(here[trie.column[token]]) if here is not None else 0.0)))
+            stack.append((child, log_p + (here[token] if here is not None else 0.0)))
     return logs

@@ -2,22 +2,32 @@
 
     python -m runtime.policy.worker FD SETTINGS_JSON
 
-It keeps no state of its own but caches: every call names its adapter, and the daemon tells a new worker what to load.
+It keeps no state of its own but caches: every call names its adapter, and the daemon tells a new worker what to load. One
+thread does everything: decisions first, those that wait together in one forward; then batches of an evaluation; adapters
+are loaded in steps of about a millisecond in between, so that a release never holds a decision up.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import sys
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from runtime.errors import CorrigibleError
 from runtime.policy import base, protocol
 from runtime.policy.protocol import Answer, Done, Failed, Hello, Load, Loaded, Request, Score, Scored, Unload
+from runtime.policy.steps import Steps
+
+TOGETHER = 8  # decisions that share a forward, at most
 
 
 def main() -> None:
@@ -31,9 +41,7 @@ def main() -> None:
         return
     protocol.send(connection, Hello(base=scorer.backbone.base, pid=os.getpid()))
     try:
-        while True:
-            request = protocol.receive(connection)
-            protocol.send(connection, _answer(scorer, request))
+        Worker(connection, scorer).run()
     except (EOFError, ConnectionError):
         return
 
@@ -44,7 +52,7 @@ def _scorer(settings: dict[str, Any]) -> Any:
     from runtime.policy.scoring import Scorer
 
     return Scorer(
-        Backbone(found, settings["threads"]),
+        Backbone(found, settings["threads"], serving=True),
         settings["instruction"],
         reply_tokens=settings["reply_tokens"],
         free_below=settings["free_below"],
@@ -52,28 +60,117 @@ def _scorer(settings: dict[str, Any]) -> Any:
     )
 
 
-def _answer(scorer: Any, request: Request) -> Answer:
-    """Whatever goes wrong inside a call is an answer too: one bad request must not end the worker."""
-    try:
-        return _do(scorer, request)
-    except CorrigibleError as error:
+class Worker:
+    """Takes requests in, and decides what to do next."""
+
+    def __init__(self, connection: socket.socket, scorer: Any) -> None:
+        self._connection = connection
+        self._scorer = scorer
+        self._live: deque[Score] = deque()
+        self._bulk: deque[Score] = deque()
+        self._loads: deque[tuple[Load, Steps[Answer]]] = deque()
+
+    def run(self) -> None:
+        """Until the daemon closes the connection (EOFError)."""
+        while True:
+            self._take_in()
+            if self._live:
+                self._decide()
+            elif self._loads:
+                self._advance()
+            elif self._bulk:
+                self._send(self._bulk[0], self._guarded(self._bulk.popleft(), self._score))
+
+    def _take_in(self) -> None:
+        """Everything that has arrived; waits only if there is nothing to do."""
+        idle = not (self._live or self._bulk or self._loads)
+        while select.select([self._connection], [], [], None if idle else 0)[0]:
+            self._accept(protocol.receive(self._connection))
+            idle = False
+
+    def _accept(self, request: Request) -> None:
+        match request:
+            case Score():
+                (self._live if request.live else self._bulk).append(request)
+            case Load():
+                self._loads.append((request, self._loading(request)))
+            case Unload():
+                self._send(request, self._guarded(request, self._unload))
+
+    def _decide(self) -> None:
+        """The first decision, with all others that can share its forwards."""
+        from runtime.policy.scoring import picked
+
+        first = self._live.popleft()
+        if len(first.texts) > 1 or first.gold or not picked(first.catalogue):
+            self._send(first, self._guarded(first, self._score))
+            return
+        together = [first]
+        for other in tuple(self._live):
+            same = other.adapter == first.adapter and other.floor == first.floor
+            if (
+                same
+                and len(other.texts) == 1
+                and not other.gold
+                and picked(other.catalogue)
+                and len(together) < TOGETHER
+            ):
+                together.append(other)
+                self._live.remove(other)
+        try:
+            asked = [(request.texts[0], request.catalogue) for request in together]
+            rows = self._scorer.score_together(asked, first.adapter, first.floor)
+        except Exception:  # one of them is to blame: each for itself
+            for request in together:
+                self._send(request, self._guarded(request, self._score))
+            return
+        for request, row in zip(together, rows, strict=True):
+            self._send(request, Scored(rows=[row], adapter=request.adapter))
+
+    def _score(self, request: Score) -> Answer:
+        rows = self._scorer.score(request.texts, request.catalogue, request.adapter, request.floor, request.gold)
+        return Scored(rows=rows, adapter=request.adapter)
+
+    def _unload(self, request: Unload) -> Answer:
+        self._scorer.forget(request.adapter)
+        self._scorer.backbone.unload(request.adapter)
+        return Done()
+
+    def _advance(self) -> None:
+        """One step of the first load."""
+        request, steps = self._loads[0]
+        try:
+            next(steps)
+            return
+        except StopIteration as end:
+            answer: Answer = end.value
+        except Exception as error:
+            answer = _failed(error)
+        self._loads.popleft()
+        self._send(request, answer)
+
+    def _loading(self, request: Load) -> Steps[Answer]:
+        backbone = self._scorer.backbone
+        yield from backbone.loading(request.adapter, Path(request.directory))
+        found = yield from backbone.fingerprinting(request.adapter)
+        yield from self._scorer.warming(request.adapter)
+        return Loaded(fingerprint=found)
+
+    def _guarded(self, request: Any, do: Callable[[Any], Answer]) -> Answer:
+        """Whatever goes wrong inside a call is an answer too: one bad request must not end the worker."""
+        try:
+            return do(request)
+        except Exception as error:
+            return _failed(error)
+
+    def _send(self, request: Request, answer: Answer) -> None:
+        protocol.send(self._connection, replace(answer, number=request.number))
+
+
+def _failed(error: Exception) -> Failed:
+    if isinstance(error, CorrigibleError):
         return Failed(error=str(error))
-    except Exception as error:
-        return Failed(error=f"the policy worker failed: {type(error).__name__}: {error}")
-
-
-def _do(scorer: Any, request: Request) -> Answer:
-    match request:
-        case Score():
-            rows = scorer.score(request.texts, request.catalogue, request.adapter, request.floor, request.gold)
-            return Scored(rows=rows, adapter=request.adapter)
-        case Load():
-            scorer.backbone.load(request.adapter, Path(request.directory))
-            return Loaded(fingerprint=scorer.backbone.fingerprint(request.adapter))
-        case Unload():
-            scorer.forget(request.adapter)
-            scorer.backbone.unload(request.adapter)
-    return Done()
+    return Failed(error=f"the policy worker failed: {type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

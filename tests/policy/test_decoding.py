@@ -107,10 +107,10 @@ def test_a_singular_can_be_copied_from_a_plural(backbone: Backbone) -> None:
 def test_free_text_equals_plain_greedy_decoding(backbone: Backbone, scorer: Scorer) -> None:
     catalogue = Catalogue(tools=(REPLY,))
     prompt = scorer.prompt(catalogue)
-    prefix = backbone.prefix(prompt.prefix)
+    prefix = backbone.prefix(prompt.prefix, backbone.weights("base"))
     rows = [prompt.encode(text) for text in TEXTS]
     writers = [decoding.Writer(prompt.end) for _ in rows]
-    decoding.write(backbone, prefix, rows, writers, 8)
+    decoding.write(backbone, prefix, rows, writers, 8, backbone.weights("base"))
     for row, writer in zip(rows, writers, strict=True):
         ids = prompt.prefix + row
         for _ in range(8):

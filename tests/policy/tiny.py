@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from runtime.learning.jobs import Base
 from runtime.policy import base
@@ -18,24 +18,40 @@ def tokenizer() -> Any:
 
 def llama(directory: Path) -> Base:
     """Four layers of 32 in float32, saved in Hugging Face format."""
-    words = tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=2048, tie_word_embeddings=True,
-        bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id,
-    )  # fmt: skip
-    return _saved(LlamaForCausalLM, config, words, directory)
+    return family("llama", directory)
 
 
 def gpt2(directory: Path) -> Base:
     """The same size in an older architecture, and no chat template."""
+    return family("gpt2", directory)
+
+
+SHAPE = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 2048,
+}  # fmt: skip
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {**SHAPE, "tie_word_embeddings": True},
+    "mistral": {**SHAPE, "sliding_window": 6},
+    "qwen2": {**SHAPE, "tie_word_embeddings": False},
+    "qwen3": {**SHAPE, "use_sliding_window": True, "sliding_window": 7, "max_window_layers": 2},
+    "gemma": SHAPE,
+    "gemma2": {**SHAPE, "sliding_window": 6, "query_pre_attn_scalar": 10},
+    "gemma3_text": {**SHAPE, "sliding_window": 6, "query_pre_attn_scalar": 10, "sliding_window_pattern": 2},
+    "gpt2": {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 512},
+}  # fmt: skip
+
+
+def family(name: str, directory: Path) -> Base:
+    """A random model of an architecture, small enough to train in a test."""
     words = tokenizer()
-    words.chat_template = None
-    config = GPT2Config(
-        vocab_size=len(words), n_embd=32, n_layer=3, n_head=4, n_positions=512,
-        bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id,
+    if name == "gpt2":
+        words.chat_template = None
+    config = AutoConfig.for_model(
+        name, vocab_size=len(words), bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id,
+        pad_token_id=None, **FAMILIES[name],
     )  # fmt: skip
-    return _saved(GPT2LMHeadModel, config, words, directory)
+    return _saved(AutoModelForCausalLM.from_config, config, words, directory)
 
 
 def _saved(kind: Any, config: Any, words: Any, directory: Path) -> Base:
@@ -49,7 +65,6 @@ def _saved(kind: Any, config: Any, words: Any, directory: Path) -> Base:
 def adapter(model: Base, directory: Path, seed: int, targets: tuple[str, ...] = ("q_proj", "v_proj")) -> Path:
     """A random LoRA adapter that visibly changes the model."""
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
     plain = AutoModelForCausalLM.from_pretrained(model.directory, dtype=torch.float32)
