@@ -93,8 +93,10 @@ class App:
             zone=self.zone, expiry=config.guard.expiry, approval=config.guard.approval,
         )  # fmt: skip
         self.learner = Learner(
-            journal, self.bus, policy, self.catalogues, self.store, self.serving, config, self.metrics, policy.base
-        )
+            journal, self.bus, policy, self.catalogues, self.store, self.serving, config, self.metrics, policy.base,
+            timezone=self.zone,
+        )  # fmt: skip
+        policy.on_busy = self.learner.yield_to
         self.restored = False
         self.closing = False
         self.children = {plugin.name: Child(plugin.name) for plugin in plugins}

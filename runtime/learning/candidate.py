@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from runtime.config import LearnerConfig
 from runtime.errors import BadConfig, Corrupt
-from runtime.learning import penalties
+from runtime.learning import penalties, pruning
 from runtime.policy import adapter as adapters
 from runtime.policy.adapter import Adapter, Head, Lora
 from runtime.policy.backbone import Backbone
@@ -43,6 +43,9 @@ class Candidate(ABC):
     def size(self, norm: penalties.Norm) -> Tensor:
         """L1 or squared L2 norm of what is added to the model."""
 
+    def prune(self, energy: float) -> None:
+        """Drop what adds less than a share `1 - energy` of the update, where the kind has something to drop."""
+
     @abstractmethod
     def start(self, directory: Path) -> None:
         """Begin where another adapter of the same kind and shape ended."""
@@ -58,7 +61,7 @@ class LoraCandidate(Candidate):
         missing = set(settings.targets) - {path.split(".")[-1] for path in paths}
         if missing:
             raise BadConfig(f"[learner] targets: the model has no module {sorted(missing)[0]!r}")
-        self._scale = settings.alpha / settings.rank
+        self._rank, self._scale = settings.rank, settings.alpha / settings.rank
         self._factors = {path: self._fresh(path) for path in paths}
 
     def _fresh(self, path: str) -> tuple[nn.Parameter, nn.Parameter]:
@@ -84,13 +87,20 @@ class LoraCandidate(Candidate):
     def save(self, directory: Path) -> None:
         adapters.write_lora(directory, self._factors, self._config())
 
+    def prune(self, energy: float) -> None:
+        """The least rank that keeps this share of every product's squared singular values."""
+        cut = {path: pruning.truncate(a.detach(), b.detach(), energy) for path, (a, b) in self._factors.items()}
+        self._rank = max(len(a) for a, _ in cut.values())
+        padded = {path: pruning.padded(a, b, self._rank) for path, (a, b) in cut.items()}
+        self._factors = {path: (nn.Parameter(a), nn.Parameter(b)) for path, (a, b) in padded.items()}
+
     def _config(self) -> Any:
         from peft import LoraConfig
 
         settings = self._settings
         return LoraConfig(
-            r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, task_type="CAUSAL_LM",
-            target_modules=list(settings.targets), layers_to_transform=list(self._layers),
+            r=self._rank, lora_alpha=self._scale * self._rank, lora_dropout=settings.dropout, task_type="CAUSAL_LM",
+            target_modules=sorted({path.split(".")[-1] for path in self._factors}), layers_to_transform=list(self._layers),
             base_model_name_or_path=self._base, fan_in_fan_out=self._backbone.model.config.model_type == "gpt2",
         )  # fmt: skip
 

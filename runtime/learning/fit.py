@@ -48,6 +48,11 @@ class Group:
             for tensor in tensors:
                 torch.distributed.all_reduce(tensor)
 
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.size > 1:
+            torch.distributed.barrier()
+
     def leave(self) -> None:
         if self.size > 1:
             torch.distributed.destroy_process_group()
@@ -207,10 +212,13 @@ class Fit:
     def _kto(self, weights: Weights, prefix: tuple[int, ...], items: Sequence[Item]) -> Tensor:
         """Answers that were right or liked against those that were wrong or disliked."""
         wrong = [item.rejected for item in items if item.rejected is not None]
-        whole = [*items, *wrong]
+        whole, others = [*items, *wrong], [item.other for item in items if item.other is not None]
         found, known = log_probs(self._backbone, weights, self._forward, prefix, whole), self._reference(prefix, whole)
+        with torch.no_grad():
+            away = log_probs(self._backbone, weights, self._forward, prefix, others)
+        divergence = (away - self._reference(prefix, others)).mean().clamp(min=0)
         liked = torch.tensor([item.reward > 0 for item in items] + [False] * len(wrong), device=found.device)
-        each = losses.kto(found, known, liked, self._settings.beta)
+        each = losses.kto(found, known, liked, divergence, self._settings.beta)
         owners = [*range(len(items)), *(i for i, item in enumerate(items) if item.rejected is not None)]
         return torch.zeros(len(items), device=found.device).index_add(
             0, torch.tensor(owners, device=found.device), each

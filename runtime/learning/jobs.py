@@ -69,6 +69,8 @@ class Report(Message, frozen=True, kw_only=True):
     wins: int  # held-out items only the candidate has right
     losses: int
     fingerprint: tuple[float, ...]
+    partial: bool = False  # it went on from the champion with the new examples and some old ones
+    tuned: dict[str, Any] = {}  # settings that a search has found better
     states_computed: int = 0  # frozen states that were not known from an earlier cycle
     parameters: dict[str, Any] = {}
 

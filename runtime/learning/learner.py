@@ -7,9 +7,11 @@ memory, kill) leaves the serving adapter as it is and ends the cycle with a reas
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Protocol
 
@@ -18,15 +20,16 @@ import structlog
 from msgspec.structs import replace
 
 from runtime.bus import Bus, Subscription
-from runtime.config import Config
+from runtime.config import Config, LearnerConfig
 from runtime.errors import CorrigibleError, Corrupt, NotFound
 from runtime.journal import Journal
-from runtime.learning import curation, gate, jobs, registry, trainer
-from runtime.messages import Cycle, Feedback, Release, new_id
+from runtime.learning import curation, gate, jobs, plan, registry, trainer, windows
+from runtime.messages import Cycle, Example, Feedback, Release, new_id
 from runtime.metrics import Metrics
 from runtime.situations import Catalogues
 
 log = structlog.get_logger("learner")
+TUNED = "tuned"  # the journal's note of settings that a search has found
 POLL = 0.5  # seconds between looks at the clock and at the trainer's progress
 
 
@@ -64,6 +67,7 @@ class Learner:
         model: Callable[[], jobs.Base],
         *,
         clock: Callable[[], float] = time.time,
+        timezone: tzinfo | None = None,
     ) -> None:
         self._journal = journal
         self._bus = bus
@@ -75,11 +79,15 @@ class Learner:
         self._metrics = metrics
         self._model = model
         self._clock = clock
+        self._timezone = timezone
+        self._partial = False  # what serves was trained on a part of the examples
+        windows.spans(config.learner.hours)  # a mistake in it is told at the start
         self._asked = asyncio.Event()
         self._new = 0  # feedbacks since the last cycle began
         self._last = clock()
         self.current: Cycle | None = None
         self.process: trainer.Trainer | None = None
+        self._spare: trainer.Trainer | None = None  # has the model loaded and waits for a job
         self._loaded: list[str] = []  # adapters the worker holds, newest last
 
     def ask(self) -> None:
@@ -88,36 +96,61 @@ class Learner:
 
     async def run(self, feedbacks: Subscription[Feedback], activity: Activity) -> None:
         await self._close_interrupted()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._count(feedbacks), name="count feedback")
-            while True:
-                await self._until_due(activity)
-                await self.cycle()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._count(feedbacks), name="count feedback")
+                while True:
+                    await self._keep_one_ready()
+                    idle = await self._until_due(activity)
+                    await self.cycle(whole=idle)
+        finally:
+            if self._spare is not None:
+                await self._spare.stop()
+
+    async def _keep_one_ready(self) -> None:
+        settings = self._config.learner
+        if settings.enabled and settings.warm and self._spare is None:
+            with suppress(CorrigibleError, OSError):  # then it starts when it is needed
+                base = await asyncio.to_thread(self._model)
+                self._spare = trainer.Trainer(nice=settings.nice, threads=settings.threads)
+                await self._spare.ready(base)
+
+    def yield_to(self, busy: bool) -> None:
+        """Decisions begin or end to wait: a trainer at work stands still meanwhile."""
+        if self.process is not None and self._config.learner.pause:
+            self.process.yield_to(busy)
 
     async def _count(self, feedbacks: Subscription[Feedback]) -> None:
         async for _ in feedbacks:
             self._new += 1
 
-    async def _until_due(self, activity: Activity) -> None:
-        while not self._due(activity):
-            try:
+    async def _until_due(self, activity: Activity) -> bool:
+        """True if nobody asked and nothing happens: there is time for more than the quickest way."""
+        while not self._asked.is_set():
+            if why := self._due(activity):
+                return why == "idle"
+            with suppress(TimeoutError):
                 async with asyncio.timeout(POLL):
                     await self._asked.wait()
-            except TimeoutError:
-                continue
         self._asked.clear()
+        return False
 
-    def _due(self, activity: Activity) -> bool:
+    def _due(self, activity: Activity) -> str:
+        """Why a cycle is due by itself; "" if it is not."""
         settings, now = self._config.learner, self._clock()
-        if self._asked.is_set():
-            return True
-        if not settings.enabled or not self._new:
-            return False
+        resting = bool(settings.idle) and now - activity.last_at >= settings.idle
+        if not settings.enabled or not (self._new or (self._partial and resting)) or not self._allowed(now):
+            return ""
+        if resting:
+            return "idle"
         if settings.after and self._new >= settings.after:
-            return True
-        if settings.every and now - self._last >= settings.every:
-            return True
-        return bool(settings.idle) and now - activity.last_at >= settings.idle
+            return "count"
+        return "time" if settings.every and now - self._last >= settings.every else ""
+
+    def _allowed(self, now: float) -> bool:
+        settings = self._config.learner
+        local = datetime.fromtimestamp(now, self._timezone)
+        return windows.open_now(settings.hours, local) and windows.load_allows(settings.max_load, os.getloadavg()[0])
 
     async def _close_interrupted(self) -> None:
         """A cycle that was running when the daemon died is over; its feedback counts as new."""
@@ -128,53 +161,75 @@ class Learner:
         done = next((c for c in cycles if c.state in ("released", "provisional", "rejected")), None)
         self._new = await self._journal.feedback_since(done.started_at if done else 0.0)
 
-    async def cycle(self) -> Cycle:
-        """One whole cycle; returns how it ended, never raises for what the trainer does."""
+    async def cycle(self, whole: bool = False) -> Cycle:
+        """One cycle; returns how it ended, never raises for what the trainer does. `whole`: train on everything, however
+        long it takes, and search for better settings if `[learner] tune` says so."""
         self._new, self._last = 0, self._clock()
         cycle = Cycle(id=new_id("cy"), state="running", started_at=self._clock())
         try:
-            return await self._learn(cycle)
+            return await self._learn(cycle, whole)
         except (CorrigibleError, OSError) as error:
             return await self._finish(self.current or cycle, "failed", str(error))
         finally:
             self.current = None
 
-    async def _learn(self, cycle: Cycle) -> Cycle:
-        settings = self._config.learner
-        examples = curation.newest_per_situation(await self._journal.examples(settings.window))
+    async def _learn(self, cycle: Cycle, whole: bool) -> Cycle:
+        settings = await self._settings()
+        disliked = settings.objective in ("kto", "reward")
+        examples = curation.newest_per_situation(await self._journal.examples(settings.window, disliked))
         if not examples:
             return await self._finish(cycle, "failed", "there is no feedback to learn from yet")
-        train, held = curation.split(
-            curation.recent(examples, settings.half_life), settings, self._render, self._champions_lessons()
-        )
-        directory = self._config.agent.data / "jobs" / cycle.id
+        trained = self._champions_lessons()
+        train, held = curation.split(curation.recent(examples, settings.half_life), settings, self._render, trained)
+        speed = 0.0 if whole else plan.speed(await self._journal.cycles())
+        champion = self._directory(self._serving.adapter)
+        planned = plan.make(train, settings, speed=speed, champion=champion, trained=trained)
+        directory = await self._write_job(cycle, planned, held, tune=settings.tune and whole)
+        cycle = await self._progress(cycle, examples=len(examples))
+        log.info("cycle", id=cycle.id, examples=len(planned.train), held_out=len(held), partial=planned.partial)
+        report = replace(await self._train(cycle, directory, settings), partial=planned.partial)
+        self._partial = planned.partial
+        if report.tuned:
+            await self._journal.set_metadata(TUNED, report.tuned)
+        lineage = [e.id for e in planned.train] + sorted(trained if planned.partial else ())
+        return await self._judge(cycle, directory, report, examples_at=max(e.at for e in examples), lineage=lineage)
+
+    async def _settings(self) -> LearnerConfig:
+        """`[learner]`, with what a search has found better."""
+        settings = self._config.learner
+        found = await self._journal.metadata(TUNED) if settings.tune else None
+        return settings.model_copy(update=found) if found else settings
+
+    async def _write_job(self, cycle: Cycle, planned: plan.Plan, held: Sequence[Example], *, tune: bool) -> Path:
+        directory = (self._config.agent.data / "jobs" / cycle.id).absolute()
         job = jobs.Job(
             base=await asyncio.to_thread(self._model),
             instruction=self._config.agent.instruction,
             catalogues=self._catalogues.all(),
             champion=self._directory(self._serving.adapter),
-            settings=settings.model_dump(mode="json"),
+            settings={**planned.settings.model_dump(mode="json"), "tune": tune},
             reply_tokens=self._config.policy.reply_tokens,
+            catalogue_tokens=self._config.policy.catalogue_tokens,
+            states=str((self._config.agent.data / "states").absolute()),
         )
-        await asyncio.to_thread(jobs.write, directory, job, train, held)
-        cycle = await self._progress(cycle, examples=len(examples))
-        log.info("cycle", id=cycle.id, examples=len(examples), held_out=len(held))
-        self.process = trainer.Trainer(directory, nice=settings.nice, threads=settings.threads)
+        await asyncio.to_thread(jobs.write, directory, job, planned.train, held)
+        return directory
+
+    async def _train(self, cycle: Cycle, directory: Path, settings: LearnerConfig) -> jobs.Report:
+        self.process = self._spare or trainer.Trainer(nice=settings.nice, threads=settings.threads)
+        self._spare = None
         try:
-            report = await self._watch(cycle, self.process, settings.timeout)
+            return await self._watch(cycle, self.process, directory, settings.timeout)
         finally:
             await self.process.stop()
             self.process = None
-        return await self._judge(
-            cycle, directory, report, examples_at=max(e.at for e in examples), lineage=[e.id for e in train]
-        )
 
-    async def _watch(self, cycle: Cycle, process: trainer.Trainer, timeout: float) -> jobs.Report:
+    async def _watch(self, cycle: Cycle, process: trainer.Trainer, directory: Path, timeout: float) -> jobs.Report:
         """Start the trainer and pass its progress on until it ends. Raises Unavailable with the reason if it fails."""
-        await process.start()
+        await process.start(directory)
         deadline = time.monotonic() + timeout
         while await process.running(POLL):
-            seen = await asyncio.to_thread(jobs.read_progress, process.directory)
+            seen = await asyncio.to_thread(jobs.read_progress, directory)
             if seen is not None and seen.progress != (self.current or cycle).progress:
                 cycle = await self._progress(self.current or cycle, epoch=seen.epoch, progress=seen.progress)
             if time.monotonic() > deadline:
@@ -185,6 +240,10 @@ class Learner:
         self, cycle: Cycle, directory: Path, report: jobs.Report, *, examples_at: float, lineage: list[str]
     ) -> Cycle:
         verdict = gate.judge(report, self._config.gate)
+        if report.partial and verdict.state == "released":
+            verdict = replace(
+                verdict, state="provisional", reason=f"trained on a part, until a whole cycle: {verdict.reason}"
+            )
         adapter = await asyncio.to_thread(
             self._store.publish, directory, parent=self._serving.adapter, lineage=lineage, verdict=verdict.reason
         )

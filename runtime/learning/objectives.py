@@ -3,6 +3,7 @@ token; written answers: cross-entropy over the whole vocabulary at every token o
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ class Item:
     steps: tuple[Step, ...]  # rivals () = the whole vocabulary
     weight: float
     rejected: Item | None = None  # the answer that was wrong, for objectives that compare
+    other: Item | None = None  # this situation with another example's answer, for KTO's estimate of the divergence
     reward: float = 1.0
 
 
@@ -48,27 +50,36 @@ def _valid(catalogue: Catalogue, action: Action) -> bool:
     return False
 
 
-def prepare(scorer: Scorer, job: Job, examples: Sequence[Example], whole: bool = False) -> list[Item]:
-    """The items of examples that are `allowed`; their weights are made 1 on average.
-
-    `whole`: judge every token against the whole vocabulary, as supervised fine-tuning does.
-    """
+def prepare(scorer: Scorer, job: Job, examples: Sequence[Example], objective: str = "candidates") -> list[Item]:
+    """The items of examples that are `allowed`; their weights are made 1 on average."""
     mean = sum(example.weight for example in examples) / max(len(examples), 1)
+    even = [replace(example, weight=example.weight / mean) for example in examples]
+    others = _others(even) if objective == "kto" else [None] * len(even)
     return [
-        _item(scorer, job.catalogues[example.scope], replace(example, weight=example.weight / mean), whole)
-        for example in examples
+        _item(scorer, job.catalogues[example.scope], example, other, whole=objective == "sft")
+        for example, other in zip(even, others, strict=True)
     ]
 
 
-def _item(scorer: Scorer, catalogue: Catalogue, example: Example, whole: bool) -> Item:
-    rejected = None
-    if example.rejected is not None and _valid(catalogue, example.rejected) and example.rejected != example.action:
-        rejected = _told(scorer, catalogue, example, example.rejected, whole)
-    return replace_rejected(_told(scorer, catalogue, example, example.action, whole), rejected)
+def _others(examples: Sequence[Example]) -> list[Action | None]:
+    """For each example the action of the next one in its scope."""
+    by_scope: dict[str, list[int]] = {}
+    for i, example in enumerate(examples):
+        by_scope.setdefault(example.scope, []).append(i)
+    following = {i: own[(at + 1) % len(own)] for own in by_scope.values() for at, i in enumerate(own)}
+    return [examples[following[i]].action for i in range(len(examples))]
 
 
-def replace_rejected(item: Item, rejected: Item | None) -> Item:
-    return Item(item.ids, item.steps, item.weight, rejected, item.reward)
+def _item(scorer: Scorer, catalogue: Catalogue, example: Example, other: Action | None, whole: bool) -> Item:
+    told = _told(scorer, catalogue, example, example.action, whole)
+    wrong = example.rejected
+    if wrong is not None and (wrong == example.action or not _valid(catalogue, wrong)):
+        wrong = None
+    return dataclasses.replace(
+        told,
+        rejected=_told(scorer, catalogue, example, wrong, whole) if wrong is not None else None,
+        other=_told(scorer, catalogue, example, other, whole) if other is not None else None,
+    )
 
 
 def _told(scorer: Scorer, catalogue: Catalogue, example: Example, action: Action, whole: bool) -> Item:

@@ -1,6 +1,6 @@
 """Every version of the weights, for ever the same under its name: `data/adapters/<id>/`, manifest written last.
 
-The id is the SHA-256 of the weights. An adapter directory is in PEFT format (safetensors + JSON), so other servers can
+The id is the SHA-256 of the weights. A LoRA adapter is in PEFT format (safetensors + JSON), so other servers can
 load it. Nothing here imports torch: a file is checked by hash, by format and number by number before it may serve.
 """
 
@@ -23,9 +23,17 @@ from runtime.errors import Corrupt, NotFound
 from runtime.learning import jobs
 from runtime.messages import Message
 
-WEIGHTS, CONFIG, MANIFEST = "adapter_model.safetensors", "adapter_config.json", "manifest.json"
+MANIFEST = "manifest.json"
+# (configuration, weights) by kind: PEFT's, and our own for whole deltas and output rows
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+KINDS = (
+    (CONFIG, WEIGHTS),
+    ("delta.json", "delta.safetensors"),
+    ("delta.json", "head.safetensors"),
+)
 NAME = re.compile(r"[0-9a-f]{12}")  # so that a name cannot leave the folder
 TOLERANCE = 0.05  # nats; rounding between batch shapes and thread counts stays well below, other weights well above
+WHOLE = ("I64", "I32")  # types whose every number is finite
 HEADER_LIMIT = 1 << 20  # bytes of a safetensors header
 FORMATS: dict[str, tuple[str, int]] = {"F32": ("<u4", 0x7F800000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}
 
@@ -60,10 +68,11 @@ class Registry:
     def publish(self, job: Path, *, parent: str, lineage: Sequence[str], verdict: str) -> str:
         """Take over the adapter of a finished job: copy, sync, manifest, rename. Returns its id."""
         made, report = job / jobs.ADAPTER, jobs.read_report(job)
-        if report is None or not (made / WEIGHTS).is_file():
+        kind = next((kind for kind in KINDS if (made / kind[1]).is_file()), None)
+        if report is None or kind is None:
             raise Corrupt(f"{job} holds no finished adapter")
-        files = {name: _sha256(made / name) for name in (CONFIG, WEIGHTS)}
-        adapter = files[WEIGHTS][:12]
+        files = {name: _sha256(made / name) for name in kind}
+        adapter = files[kind[1]][:12]
         target = self.directory(adapter)
         if (target / MANIFEST).is_file():
             return adapter  # the same weights again
@@ -112,11 +121,14 @@ class Registry:
         manifest, directory = self.manifest(adapter), self.directory(adapter)
         if revision and manifest.revision != revision:
             raise Corrupt(f"adapter {adapter} was trained on base {manifest.revision}, this one is {revision}")
+        kind = next((kind for kind in KINDS if set(kind) == set(manifest.files)), None)
+        if kind is None:
+            raise Corrupt(f"adapter {adapter}: its manifest names files that no adapter has; promote another version")
         for name, expected in manifest.files.items():
             path = directory / name
-            if name not in (CONFIG, WEIGHTS) or not path.is_file() or _sha256(path) != expected:
+            if not path.is_file() or _sha256(path) != expected:
                 raise Corrupt(f"adapter {adapter}: {name} is missing or changed on disk; promote another version")
-        _scan(directory / WEIGHTS)
+        _scan(directory / kind[1])
         return manifest
 
     def prune(self, keep: int, *, protected: set[str]) -> None:
@@ -143,7 +155,7 @@ def _scan(path: Path) -> None:
     except msgspec.MsgspecError:
         raise Corrupt(f"{path} has no valid safetensors header") from None
     for name, entry in header.items():
-        if name == "__metadata__":
+        if name == "__metadata__" or entry.get("dtype") in WHOLE:
             continue
         if entry.get("dtype") not in FORMATS:
             raise Corrupt(f"{path}: tensor {name} has the type {entry.get('dtype')}, which no adapter has")

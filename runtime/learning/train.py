@@ -19,7 +19,7 @@ import torch
 
 from runtime.config import LearnerConfig
 from runtime.errors import CorrigibleError, Unavailable
-from runtime.learning import augmentation, boundary, candidate, jobs, objectives, parent, pruning
+from runtime.learning import boundary, candidate, jobs, objectives, parent
 from runtime.learning.evaluate import judge
 from runtime.learning.fit import Fit, Group
 from runtime.learning.states import States
@@ -28,6 +28,7 @@ from runtime.policy.backbone import BASE, Backbone
 from runtime.policy.scoring import Scorer
 
 CANDIDATE, CHAMPION = "candidate", "champion"
+OUTPUT = "trainer.log"  # in the job's directory, for a run that was kept ready
 RECALL_SAMPLE = 48  # training items asked again at the end
 STOP_SAMPLE = 64  # held-out items asked after every epoch
 STOP_LEAST = 50  # held-out items below which they are too noisy to stop by (20 ended a good run after one epoch)
@@ -53,10 +54,12 @@ class Run:
         )  # fmt: skip
         taught = self.train
         if self.settings.augment:
+            from runtime.learning import augmentation
+
             taught = augmentation.augmented(
                 taught, self.job.catalogues, copies=self.settings.augment, seed=self.settings.seed
             )
-        self.items = objectives.prepare(self.scorer, self.job, taught, self.settings.objective == "sft")
+        self.items = objectives.prepare(self.scorer, self.job, taught, self.settings.objective)
         # all scopes share one prompt unless the catalogue is listed in it, in which case batches are of one scope
         self.prefixes = [tuple(self._prompt_of(e).prefix) for e in taught]
         self.candidate = candidate.make(self.backbone, self.settings, self._tokens(), self.job.base.directory)
@@ -93,10 +96,11 @@ class Run:
         seconds = time.perf_counter() - started - scoring
         directory = self.directory / jobs.ADAPTER
         if self.group.rank == 0:
+            if self.settings.prune < 1:
+                self.candidate.prune(self.settings.prune)
             self.candidate.save(directory)
-            if self.settings.prune < 1 and self.settings.adapter == "lora":
-                pruning.prune_adapter(directory, self.settings.prune)
-            self._serve(directory)
+        self.group.wait()
+        self._serve(directory)
         held = judge(self.scorer, self.job, CANDIDATE, self.held)
         recall = judge(self.scorer, self.job, CANDIDATE, self._sample()).accuracy
         passes = len(self.items) * self.fit.epochs_run
@@ -120,7 +124,7 @@ class Run:
         """Have the frozen states of all items; returns how many had to be computed."""
         rows: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
         for prefix, item in zip(self.prefixes, self.items, strict=True):
-            rows.setdefault(prefix, []).extend(i.ids for i in (item, item.rejected) if i is not None)
+            rows.setdefault(prefix, []).extend(i.ids for i in (item, item.rejected, item.other) if i is not None)
         return sum(self.forward.keep(prefix, own) for prefix, own in rows.items())
 
     def _serve(self, directory: Path | None = None) -> None:
@@ -198,6 +202,8 @@ def _run(asked: argparse.Namespace, group: Group) -> bool:
         if not line:
             return True  # nobody needed it
         directory = Path(line)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(directory / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream.fileno())
     report = Run(directory, backbone, group)()
     if group.rank == 0:
         jobs.write_atomically(directory / jobs.REPORT, report)

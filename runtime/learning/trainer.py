@@ -1,4 +1,4 @@
-"""The trainer as a child process: started at low priority, watched, and gone when the learner goes."""
+"""The trainer as a child process: kept ready, started at low priority, stopped while a decision is made, gone with the learner."""
 
 from __future__ import annotations
 
@@ -6,46 +6,93 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
+
+import msgspec
 
 from runtime.errors import Unavailable
 from runtime.learning import jobs
 
 GRACE = 5.0  # seconds between asking the trainer to stop and killing it
 OUTPUT = "trainer.log"
+LONGEST = 2.0  # seconds it stands still for one decision, at most
+SPAN, SHARE = (
+    10.0,
+    0.8,
+)  # of every so many seconds it stands still for at most this share, however busy the decisions are
 
 
 class Trainer:
-    """One run of `python -m runtime.learning.train JOB_DIR`."""
+    """One run of `python -m runtime.learning.train`: for a job directory at once, or `ready` with the model loaded."""
 
-    def __init__(self, directory: Path, *, nice: int, threads: int) -> None:
-        self.directory = directory
+    def __init__(self, *, nice: int, threads: int) -> None:
         self._nice = nice
         self._threads = threads
         self._process: asyncio.subprocess.Process | None = None
+        self._directory = Path()
+        self._pauses = Pauses()
+        self._wake: asyncio.TimerHandle | None = None
 
     @property
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
-    async def start(self) -> None:
-        """Begin; stdout and stderr go to `trainer.log` in the job directory."""
+    @property
+    def directory(self) -> Path:
+        return self._directory
+
+    async def ready(self, base: jobs.Base) -> None:
+        """Begin without a job: the model is loaded, and `start` hands the job over."""
+        told = msgspec.json.encode(base).decode()
+        await self._launch(["--ready", told, "--threads", str(self._threads)], os.devnull, asyncio.subprocess.PIPE)
+
+    async def start(self, directory: Path) -> None:
+        """Train; stdout and stderr go to `trainer.log` in the job directory."""
+        self._directory = directory
+        if self._process is not None and self._process.returncode is None and self._process.stdin is not None:
+            self._process.stdin.write(f"{directory}\n".encode())
+            self._process.stdin.close()
+            return
+        await self._launch([str(directory)], str(directory / OUTPUT), asyncio.subprocess.DEVNULL)
+
+    async def _launch(self, arguments: list[str], output: str, stdin: int) -> None:
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": str(self._threads),
             "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads would starve the policy worker (DESIGN §7)
             "HF_HUB_OFFLINE": "1",
         }
-        with (self.directory / OUTPUT).open("wb") as output:
+        with Path(output).open("wb") as stream:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "runtime.learning.train", str(self.directory), str(os.getpid()),
-                stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True,
+                sys.executable, "-m", "runtime.learning.train", *arguments, "--parent", str(os.getpid()),
+                stdin=stdin, stdout=stream, stderr=stream, env=environment, start_new_session=True,
             )  # fmt: skip
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, self._process.pid, self._nice)
         with suppress(OSError):  # if memory runs out, the kernel takes the trainer first (Linux)
             Path(f"/proc/{self._process.pid}/oom_score_adj").write_text("900")
+
+    def yield_to(self, busy: bool) -> None:
+        """Stand still from a decision's beginning to its end, within limits: learning must not starve either."""
+        if busy and self._pauses.begin(time.monotonic()):
+            self._signal(signal.SIGSTOP)
+            self._wake = asyncio.get_running_loop().call_later(LONGEST, self._go_on)
+        elif not busy:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._wake is not None:
+            self._wake.cancel()
+            self._wake = None
+            self._pauses.end(time.monotonic())
+            self._signal(signal.SIGCONT)
+
+    def _signal(self, what: signal.Signals) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(what)
 
     async def running(self, wait: float) -> bool:
         """Wait up to `wait` seconds for the end; True if it still runs."""
@@ -63,13 +110,14 @@ class Trainer:
             raise Unavailable(f"the trainer was ended by {signal.Signals(-code).name}; what serves stays as it is")
         if code > 0:
             raise Unavailable(f"the trainer failed: {self._last_words()}; what serves stays as it is")
-        report = await asyncio.to_thread(jobs.read_report, self.directory)
+        report = await asyncio.to_thread(jobs.read_report, self._directory)
         if report is None:
-            raise Unavailable(f"the trainer left no report; see {self.directory / OUTPUT}")
+            raise Unavailable(f"the trainer left no report; see {self._directory / OUTPUT}")
         return report
 
     async def stop(self) -> None:
         """End it if it still runs: politely, then for good."""
+        self._go_on()
         if self._process is None or self._process.returncode is not None:
             return
         with suppress(ProcessLookupError):
@@ -81,10 +129,33 @@ class Trainer:
 
     def _last_words(self) -> str:
         try:
-            lines = (self.directory / OUTPUT).read_text(errors="replace").strip().splitlines()
+            lines = (self._directory / OUTPUT).read_text(errors="replace").strip().splitlines()
         except OSError:
             lines = []
         return lines[-1][:300] if lines else "it said nothing"
+
+
+class Pauses:
+    """How long it stood still lately, in seconds."""
+
+    def __init__(self) -> None:
+        self._span_began = -SPAN
+        self._still = 0.0
+        self._began: float | None = None
+
+    def begin(self, now: float) -> bool:
+        """True if it may stand still now."""
+        if now - self._span_began >= SPAN:
+            self._span_began, self._still = now, 0.0
+        if self._began is not None or self._still >= SPAN * SHARE:
+            return False
+        self._began = now
+        return True
+
+    def end(self, now: float) -> None:
+        if self._began is not None:
+            self._still += now - self._began
+            self._began = None
 
 
 def gave_up(timeout: float) -> Unavailable:

@@ -23,6 +23,7 @@ from torch import Tensor
 from runtime.errors import Corrupt
 from runtime.policy.steps import Steps, finish
 
+# what an adapter's directory may hold besides its manifest
 LORA_CONFIG, LORA_FILE = "adapter_config.json", "adapter_model.safetensors"
 DELTA_CONFIG, DELTA_FILE, HEAD_FILE = "delta.json", "delta.safetensors", "head.safetensors"
 WRAPPER = "base_model.model."  # what PEFT puts before a path
@@ -89,7 +90,7 @@ def reading(directory: Path, dtype: torch.dtype, device: torch.device) -> Steps[
         found = {}
         with safe_open(directory / (HEAD_FILE if kind == "head_only" else DELTA_FILE), framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - it is no mapping
-                found[name] = _finite(name, file.get_tensor(name)).to(device)
+                found[name] = file.get_tensor(name).to(device)
                 yield
         if kind == "head_only":
             return Adapter(head=Head(found["ids"], found["rows"].to(dtype)))
@@ -109,16 +110,10 @@ def _read_lora(directory: Path, dtype: torch.dtype, device: torch.device) -> Ste
             if not name.endswith(".lora_A.weight"):
                 continue
             other = name.replace(".lora_A.", ".lora_B.")
-            down, up = _finite(name, file.get_tensor(name)), _finite(other, file.get_tensor(other)) * scale
+            down, up = file.get_tensor(name), file.get_tensor(other) * scale
             path = name.removeprefix(WRAPPER).removesuffix(".lora_A.weight")
             loras[path] = Lora(down.to(device, dtype), up.to(device, dtype))
             yield
     if len(loras) * 2 != len(names):
         raise ValueError("it has tensors that are no LoRA factors")
     return loras
-
-
-def _finite(name: str, tensor: Tensor) -> Tensor:
-    if not torch.isfinite(tensor).all():
-        raise ValueError(f"{name} is not finite")
-    return tensor

@@ -19,9 +19,9 @@ from runtime.policy import decoding, grammar, trie
 from runtime.policy.backbone import Backbone
 from runtime.policy.decoder import Weights
 from runtime.policy.layout import Past
-from runtime.policy.steps import Steps
 from runtime.policy.prompt import Prompt, listed, replies_only, replies_open
 from runtime.policy.protocol import Row
+from runtime.policy.steps import Steps
 
 TRIES = 32  # catalogues kept
 PREFIXES = 8  # prompt KVs kept (one for each adapter and listing)

@@ -134,8 +134,8 @@ async def make_adapter(policy: Policy, folder: Path) -> Path:
     ]
     job = jobs.Job(base=policy.base(), instruction="You run a home.", catalogues={"room": LAMP}, settings=settings)
     jobs.write(folder / "job", job, examples, [])
-    trainer = Trainer(folder / "job", nice=0, threads=1)
-    await trainer.start()
+    trainer = Trainer(nice=0, threads=1)
+    await trainer.start(folder / "job")
     await trainer.report()
     return folder / "job" / jobs.ADAPTER
 

@@ -1,16 +1,17 @@
-"""The shortcuts of training (shared prompt, few logits, padding) change no loss and no gradient."""
+"""Examples become items whose loss is that of the plain loop (gradients: test_boundary)."""
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor
 
 from runtime.catalogue import DO_NOTHING, REPLY, Catalogue, Tool
-from runtime.learning import objectives
+from runtime.learning import boundary, objectives
 from runtime.learning.jobs import Base, Job
 from runtime.messages import Action, Example
-from runtime.policy.backbone import Backbone
+from runtime.policy.backbone import BASE, Backbone
 from runtime.policy.scoring import Scorer
 
 LAMP = Tool(name="lamp", arguments={"level": {"enum": ["off", "dim", "bright"]}}, required=("level",))
@@ -32,7 +33,6 @@ EXAMPLES = [
 @pytest.fixture
 def scorer(model: Base) -> Scorer:
     backbone = Backbone(model)
-    backbone.model.requires_grad_(True)
     return Scorer(backbone, "Choose what to do.", reply_tokens=8, free_below=0.0, catalogue_tokens=0)
 
 
@@ -60,21 +60,30 @@ def plain(scorer: Scorer, job: Job) -> Tensor:
     return total / sum(item.weight for item in EXAMPLES)
 
 
-def gradient(scorer: Scorer, loss: Tensor) -> Tensor:
-    scorer.backbone.model.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    return torch.cat([p.grad.flatten() for p in scorer.backbone.model.parameters() if p.grad is not None])
-
-
-def test_loss_and_gradient_are_those_of_the_plain_loop(scorer: Scorer, job: Job) -> None:
+def test_the_loss_is_that_of_the_plain_loop(scorer: Scorer, job: Job) -> None:
     items = objectives.prepare(scorer, job, EXAMPLES)
-    quick = objectives.loss(
-        scorer.backbone, objectives.plain(scorer.backbone), scorer.prompt(JOB_CATALOGUES["hall"]).prefix, items
-    )
-    slow = plain(scorer, job)
-    assert quick.detach().item() == pytest.approx(slow.detach().item(), rel=1e-4)
-    a, b = gradient(scorer, quick), gradient(scorer, slow)
-    assert float((a - b).norm() / b.norm()) < 1e-3
+    weights, prefix = scorer.backbone.weights(BASE), scorer.prompt(JOB_CATALOGUES["hall"]).prefix
+    found = objectives.log_probs(scorer.backbone, weights, boundary.plain(scorer.backbone), prefix, items)
+    quick = -(found * torch.tensor([item.weight for item in items])).mean()
+    assert quick.item() == pytest.approx(plain(scorer, job).item(), rel=1e-4)
+
+
+def test_supervised_fine_tuning_judges_every_token(scorer: Scorer, job: Job) -> None:
+    items = objectives.prepare(scorer, job, EXAMPLES, "sft")
+    assert all(rivals == () for item in items for *_, rivals in item.steps)
+    prompt = scorer.prompt(JOB_CATALOGUES["hall"])
+    assert [t for _, t, _ in items[0].steps] == prompt.completion(JOB_CATALOGUES["hall"], EXAMPLES[0].action)
+
+
+def test_wrong_answers_and_other_answers_come_along(scorer: Scorer, job: Job) -> None:
+    wrong = msgspec.structs.replace(EXAMPLES[0], rejected=Action(tool="nothing"))
+    same = msgspec.structs.replace(EXAMPLES[1], rejected=EXAMPLES[1].action)
+    first, second = objectives.prepare(scorer, job, [wrong, same], "kto")
+    assert first.rejected is not None
+    assert first.rejected.steps[0][1] != first.steps[0][1]
+    assert second.rejected is None
+    assert first.other is not None
+    assert first.other.steps[-1][1] == second.steps[-1][1]
 
 
 def test_what_the_catalogue_no_longer_allows_is_left_out(job: Job) -> None:

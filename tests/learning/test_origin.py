@@ -42,9 +42,9 @@ async def test_right_from_the_weights_after_one_training(tmp_path: Path) -> None
     jobs.write(
         job, Job(base=made, instruction=INSTRUCTION, catalogues={"chat": known}, settings=settings), examples, []
     )
-    program = Trainer(job, nice=0, threads=1)
+    program = Trainer(nice=0, threads=1)
     async with asyncio.timeout(PATIENCE):
-        await program.start()
+        await program.start(job)
         assert (await program.report()).candidate.recall == 1.0
 
     store = Registry(tmp_path / "adapters")

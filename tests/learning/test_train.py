@@ -17,7 +17,7 @@ import torch
 from runtime.catalogue import DO_NOTHING, REPLY, Catalogue, Tool
 from runtime.config import LearnerConfig
 from runtime.errors import Unavailable
-from runtime.learning import jobs, objectives, train
+from runtime.learning import candidate, fit, jobs, parent, train
 from runtime.learning.jobs import Base, Job, Report
 from runtime.learning.registry import Registry, same_fingerprint
 from runtime.messages import Action, Example
@@ -56,11 +56,19 @@ HELD = [
 ]
 
 
-def job_directory(directory: Path, model: Base, champion: Path | None = None, held: int = 1, **settings: Any) -> Path:
+def job_directory(
+    directory: Path,
+    model: Base,
+    champion: Path | None = None,
+    held: int = 1,
+    states: Path | None = None,
+    **settings: Any,
+) -> Path:
     chosen = LearnerConfig(**{"layers": "all", "epochs": 1, "min_steps": 100, "lr": 0.02, "batch": 6, **settings})
     job = Job(
         base=model, instruction=INSTRUCTION, catalogues=CATALOGUES, champion=str(champion or ""),
         settings=chosen.model_dump(mode="json"), reply_tokens=12,
+        states=str(states or ""),
     )  # fmt: skip
     jobs.write(directory, job, TRAIN, HELD[:held])
     return directory
@@ -182,7 +190,7 @@ def test_a_loss_that_is_not_finite_is_one_sentence(model: Base, tmp_path: Path, 
 def test_too_little_memory_is_one_sentence(
     model: Base, tmp_path: Path, sentence: Sentence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objectives, "loss", lambda *_: torch.empty(1 << 55))  # torch's own refusal
+    monkeypatch.setattr(fit, "log_probs", lambda *_: torch.empty(1 << 55))  # torch's own refusal
     assert sentence(job_directory(tmp_path / "job", model)).startswith("out of memory; try a smaller [learner] batch")
 
 
@@ -212,10 +220,11 @@ def test_a_killed_trainer_leaves_no_report(model: Base, tmp_path: Path) -> None:
         Registry(tmp_path / "adapters").publish(directory, parent="base", lineage=[], verdict="")
 
 
-def test_a_trainer_whose_daemon_was_killed_ends(model: Base, tmp_path: Path) -> None:
+def test_a_trainer_whose_daemon_was_killed_ends(model: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = job_directory(tmp_path / "job", model)
+    monkeypatch.setattr(parent, "_parent", os.getpid())  # not the parent of this process
     with pytest.raises(Unavailable, match="the daemon that wanted this run is gone"):
-        train.Run(directory, parent=os.getpid())()  # not the parent of this process
+        train.Run(directory)()
 
 
 def test_stale_examples_are_left_out_of_all_figures(model: Base, tmp_path: Path) -> None:
@@ -226,10 +235,6 @@ def test_stale_examples_are_left_out_of_all_figures(model: Base, tmp_path: Path)
     assert (found.examples, found.holdout) == (len(TRAIN), 0)
 
 
-def test_layers_and_learning_rate() -> None:
-    assert train.which_layers("top:2", 4) == [2, 3]
-    assert train.which_layers("top:9", 4) == train.which_layers("all", 4) == [0, 1, 2, 3]
-    rates = [train.schedule(step, 100) for step in range(100)]
-    assert max(rates) == 1.0
-    assert rates[0] < 0.5
-    assert rates[-1] == pytest.approx(train.FLOOR, abs=0.01)
+def test_layers() -> None:
+    assert candidate.which_layers("top:2", 4) == [2, 3]
+    assert candidate.which_layers("top:9", 4) == candidate.which_layers("all", 4) == [0, 1, 2, 3]

@@ -59,7 +59,7 @@ def test_logits_are_those_of_transformers(name: str, serving: bool, tmp_path: Pa
 def test_a_tree_sees_its_ancestors_only(backbone: Backbone) -> None:
     weights = backbone.weights(BASE)
     with torch.no_grad():
-        hidden, past = backbone.hidden([5, 6], layouts.rows([2]), NO_PAST, weights)
+        _, past = backbone.hidden([5, 6], layouts.rows([2]), NO_PAST, weights)
         tree = layouts.seeing(past, [2, 3, 2], [[0, 1, 2], [0, 1, 2, 3], [0, 1, 4]])  # 7 -> 8, and 9 beside 7
         states, _ = backbone.hidden([7, 8, 9], tree, past, weights)
         for ids, state in (([5, 6, 7, 8], states[1]), ([5, 6, 9], states[2])):
@@ -67,13 +67,18 @@ def test_a_tree_sees_its_ancestors_only(backbone: Backbone) -> None:
             assert torch.allclose(alone[-1], state, atol=1e-4)
 
 
-def test_another_architecture_is_computed_by_transformers(tmp_path: Path) -> None:
+def neox(directory: Path) -> Base:
+    """An architecture that the short forward does not know."""
     words = tiny.tokenizer()
     config = AutoConfig.for_model(
         "gpt_neox", vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=4, max_position_embeddings=256,
+        num_attention_heads=4, max_position_embeddings=256, bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id,
     )  # fmt: skip
-    model = tiny._saved(AutoModelForCausalLM.from_config, config, words, tmp_path / "model")
+    return tiny._saved(AutoModelForCausalLM.from_config, config, words, directory)
+
+
+def test_another_architecture_is_computed_by_transformers(tmp_path: Path) -> None:
+    model = neox(tmp_path / "model")
     backbone = Backbone(model)
     assert isinstance(backbone.decoder, Whole)
     adapter = tiny.adapter(model, tmp_path / "adapter", 1, ("query_key_value",))

@@ -1,0 +1,47 @@
+"""What a cycle trains: everything from the base model, or, if that would take too long, the new on top of what serves."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from runtime.config import LearnerConfig
+from runtime.messages import Cycle, Example
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`partial`: it goes on from the champion; such a release is provisional until a whole cycle supersedes it."""
+
+    train: tuple[Example, ...]
+    settings: LearnerConfig
+    partial: bool = False
+
+
+def make(
+    train: Sequence[Example], settings: LearnerConfig, *, speed: float, champion: str, trained: Collection[str]
+) -> Plan:
+    """`speed`: example passes a second of the last cycle, 0 = unknown; `champion`: the serving adapter's directory, "" =
+    the base model; `trained`: ids of the examples it was trained on."""
+    whole = Plan(tuple(train), settings)
+    new = [example for example in train if example.id not in trained]
+    passes = settings.budget * speed
+    needed = max(len(train) * settings.epochs, settings.min_steps * settings.batch * settings.accumulate)
+    if not passes or needed <= passes or not champion or not new:
+        return whole
+    old = [example for example in train if example.id in trained]
+    room = max(len(new), int(passes / settings.epochs) - len(new))  # at least half of it is old: anchors
+    sample = random.Random(f"{settings.seed}|{len(train)}").sample(old, min(room, len(old)))
+    chosen = {example.id for example in (*new, *sample)}
+    steps = min(settings.min_steps, int(passes / (settings.batch * settings.accumulate)))
+    return Plan(
+        tuple(example for example in train if example.id in chosen),
+        settings.model_copy(update={"start": champion, "min_steps": steps}),
+        partial=True,
+    )
+
+
+def speed(cycles: Sequence[Cycle]) -> float:
+    """Example passes a second of the newest cycle that says."""
+    return next((float(rate) for cycle in cycles if (rate := cycle.report.get("examples_per_second"))), 0.0)

@@ -1,0 +1,1 @@
+"""Other people's programs for parts of what Corrigible does, one small program each, to be measured against it."""
