@@ -19,11 +19,11 @@ from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 from runtime.policy.adapter import Adapter, Head, Lora
+from runtime.policy.attention import Attention, Heads
 from runtime.policy.layout import NO_PAST, Layout, Past
 from runtime.policy.steps import Steps, finish
 
 Rotation = tuple[Tensor, Tensor]
-FEW = 48  # tokens up to which two matrix products are faster than the fused attention kernel (1.5x at 25)
 
 
 class Weights:
@@ -65,19 +65,14 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Attention:
-    """Paths of the projections and how the heads are made. `inputs` are those of q, k and v, or the one of all three."""
+class Projections:
+    """Paths of an attention's matrices and how its heads are made. `inputs` are those of q, k and v, or one for all."""
 
     inputs: tuple[str, ...]
     out: str
-    heads: int
-    kv_heads: int
-    size: int  # of a head
-    scale: float
+    heads: Heads
     q_norm: str = ""
     k_norm: str = ""
-    softcap: float | None = None
-    window: int | None = None
     kind: str = ""  # which rotation, where layers differ in it
 
 
@@ -85,7 +80,7 @@ class Attention:
 class Block:
     """One layer: norms before (and in Gemma 2 and 3 after) attention and perceptron. `ups`: gate and up, or up alone."""
 
-    attention: Attention
+    attention: Projections
     before_attention: str
     after_attention: str
     before_mlp: str
@@ -130,12 +125,14 @@ class Decoder:
     def _llama(self, layer: Any) -> Block:
         attention, mlp, config = layer.self_attn, layer.mlp, self._stack.config
         size = attention.head_dim
-        attended = Attention(
-            inputs=(self._path(attention.q_proj), self._path(attention.k_proj), self._path(attention.v_proj)),
-            out=self._path(attention.o_proj), heads=attention.q_proj.out_features // size,
-            kv_heads=attention.k_proj.out_features // size, size=size, scale=float(attention.scaling),
-            q_norm=self._optional(attention, "q_norm"), k_norm=self._optional(attention, "k_norm"),
+        heads = Heads(
+            attention.q_proj.out_features // size, attention.k_proj.out_features // size, size, float(attention.scaling),
             softcap=getattr(attention, "attn_logit_softcapping", None), window=_window(attention, config),
+        )  # fmt: skip
+        attended = Projections(
+            inputs=(self._path(attention.q_proj), self._path(attention.k_proj), self._path(attention.v_proj)),
+            out=self._path(attention.o_proj), heads=heads,
+            q_norm=self._optional(attention, "q_norm"), k_norm=self._optional(attention, "k_norm"),
             kind=getattr(attention, "layer_type", None) or "",
         )  # fmt: skip
         sandwich = hasattr(layer, "pre_feedforward_layernorm")
@@ -150,10 +147,8 @@ class Decoder:
 
     def _gpt2(self, layer: Any) -> Block:
         attention, mlp = layer.attn, layer.mlp
-        attended = Attention(
-            inputs=(self._path(attention.c_attn),), out=self._path(attention.c_proj), heads=attention.num_heads,
-            kv_heads=attention.num_heads, size=attention.head_dim, scale=float(attention.scaling),
-        )  # fmt: skip
+        heads = Heads(attention.num_heads, attention.num_heads, attention.head_dim, float(attention.scaling))
+        attended = Projections((self._path(attention.c_attn),), self._path(attention.c_proj), heads)
         return Block(
             attention=attended, before_attention=self._path(layer.ln_1), after_attention="",
             before_mlp=self._path(layer.ln_2), after_mlp="",
@@ -192,7 +187,7 @@ class Decoder:
     ) -> Steps[tuple[Tensor, Past]]:
         """`run`, one layer at a time. Layers that `past` does not hold see the new tokens only."""
         chosen = range(len(self.blocks)) if layers is None else layers
-        masks = _Masks(layout, states.dtype)
+        attention = Attention(layout, states.dtype)
         rotations: dict[str, Rotation | None] = {}
         made = []
         for index in chosen:
@@ -201,7 +196,7 @@ class Decoder:
             if kind not in rotations:
                 rotations[kind] = self._rotation(states, layout, kind)
             known = past.layers[index] if past.layers else None
-            states, kv = self._block(weights, block, states, masks, rotations[kind], known)
+            states, kv = self._block(weights, block, states, attention, rotations[kind], known)
             made.append(kv)
             yield
         return states, Past(layout.positions, tuple(made))
@@ -218,11 +213,11 @@ class Decoder:
         return cos[0, :, None], sin[0, :, None]
 
     def _block(
-        self, weights: Weights, block: Block, x: Tensor, masks: _Masks, rotation: Rotation | None,
+        self, weights: Weights, block: Block, x: Tensor, attention: Attention, rotation: Rotation | None,
         known: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:  # fmt: skip
         y, kv = self._attend(
-            weights, block.attention, self._normed(weights, x, block.before_attention), masks, rotation, known
+            weights, block.attention, self._normed(weights, x, block.before_attention), attention, rotation, known
         )
         x = x + self._normed(weights, y, block.after_attention)
         y = self._mlp(weights, block, self._normed(weights, x, block.before_mlp))
@@ -234,20 +229,22 @@ class Decoder:
         return weights.linear(y * made[1] if len(made) == 2 else y, block.down, self._transposed)
 
     def _attend(
-        self, weights: Weights, a: Attention, x: Tensor, masks: _Masks, rotation: Rotation | None,
+        self, weights: Weights, a: Projections, x: Tensor, attention: Attention, rotation: Rotation | None,
         known: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:  # fmt: skip
         made = weights.joined(x, a.inputs, self._transposed)
         q, k, v = made if len(made) == 3 else made[0].chunk(3, -1)
-        q, k, v = q.view(-1, a.heads, a.size), k.view(-1, a.kv_heads, a.size), v.view(-1, a.kv_heads, a.size)
+        count, heads = len(x), a.heads
+        q = q.reshape(count, heads.heads, heads.size)
+        k, v = k.reshape(count, heads.kv_heads, heads.size), v.reshape(count, heads.kv_heads, heads.size)
         q, k = self._normed(weights, q, a.q_norm), self._normed(weights, k, a.k_norm)
         if rotation is not None:
-            q, k = torch.split(_rotate(torch.cat([q, k], 1), rotation), [a.heads, a.kv_heads], 1)
+            q, k = torch.split(_rotate(torch.cat([q, k], 1), rotation), [heads.heads, heads.kv_heads], 1)
         k, v = k.transpose(0, 1), v.transpose(0, 1)  # [kv heads, T, size]
         kv = k, v
         if known is not None:
             k, v = torch.cat([known[0], k], 1), torch.cat([known[1], v], 1)
-        return weights.linear(_attention(q, k, v, masks, a), a.out, self._transposed), kv
+        return weights.linear(attention(q, k, v, heads), a.out, self._transposed), kv
 
     def _normed(self, weights: Weights, x: Tensor, path: str) -> Tensor:
         if not path:
@@ -258,43 +255,6 @@ class Decoder:
         wide = x.float()
         wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + norm.eps)
         return weight * wide.to(x.dtype) if norm.kind == "rms" else (wide * (1.0 + weight.float())).to(x.dtype)
-
-
-class _Masks:
-    """The masks of one forward, for the attention kernel: made once for each window and grouping of heads."""
-
-    def __init__(self, layout: Layout, dtype: torch.dtype) -> None:
-        self._layout, self._dtype = layout, dtype
-        self._made: dict[tuple[int | None, int], Tensor] = {}
-
-    def get(self, window: int | None, groups: int) -> Tensor:
-        """[groups * T, S + T]: 0 where it may see, -inf elsewhere."""
-        key = window, groups
-        if key not in self._made:
-            visible = self._layout.within(window)
-            mask = torch.zeros(visible.shape, dtype=self._dtype, device=visible.device).masked_fill_(
-                ~visible, float("-inf")
-            )
-            self._made[key] = mask.repeat(groups, 1)
-        return self._made[key]
-
-
-def _attention(q: Tensor, k: Tensor, v: Tensor, masks: _Masks, a: Attention) -> Tensor:
-    """q [T, heads, size], k and v [kv heads, S + T, size] -> [T, heads * size].
-
-    Heads that share a key stand below each other as if they were more queries, so keys are never copied.
-    """
-    count, groups = q.shape[0], a.heads // a.kv_heads
-    q = q.view(count, a.kv_heads, groups, a.size).permute(1, 2, 0, 3).reshape(a.kv_heads, groups * count, a.size)
-    mask = masks.get(a.window, groups)
-    if a.softcap is None and (torch.is_grad_enabled() or count > FEW):
-        out = F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=mask, scale=a.scale)[0]
-    else:
-        scores = q @ k.transpose(1, 2) * a.scale
-        if a.softcap is not None:
-            scores = torch.tanh(scores / a.softcap) * a.softcap
-        out = (scores + mask).softmax(-1, torch.float32).to(q.dtype) @ v
-    return out.view(a.kv_heads, groups, count, a.size).permute(2, 0, 1, 3).reshape(count, a.heads * a.size)
 
 
 def _plus(tensor: Tensor, delta: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ row depends on its neighbours.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -39,14 +39,22 @@ NO_PAST = Past(torch.empty(0, dtype=torch.long), ())
 
 @dataclass(frozen=True)
 class Layout:
-    """positions [T] of the new tokens, `before` [S] of the known ones, and visible [T, S + T]: may this one see that?"""
+    """positions [T] of the new tokens, `before` [S] of the known ones, and visible [T, S + T]: may this one see that?
+
+    Where it is known, the structure behind `visible` is told: first `shared` tokens that all rows follow, then rows of
+    these `lengths`.
+    """
 
     positions: Tensor
     before: Tensor
     visible: Tensor
+    shared: int = 0
+    lengths: tuple[int, ...] = ()
 
     def to(self, device: torch.device) -> Layout:
-        return Layout(self.positions.to(device), self.before.to(device), self.visible.to(device))
+        return replace(
+            self, positions=self.positions.to(device), before=self.before.to(device), visible=self.visible.to(device)
+        )
 
     def within(self, window: int | None) -> Tensor:
         """`visible`, without what is `window` tokens away or farther."""
@@ -69,7 +77,7 @@ def rows(lengths: Sequence[int], past: Past = NO_PAST, shared: int = 0) -> Layou
     order = torch.arange(len(row))
     own = ((row[:, None] == row[None]) | (row[None] == -1)) & (order[:, None] >= order[None])
     known = torch.ones(len(row), len(past), dtype=torch.bool)
-    return Layout(torch.cat(spans), past.positions, torch.cat([known, own], 1))
+    return Layout(torch.cat(spans), past.positions, torch.cat([known, own], 1), shared, tuple(lengths))
 
 
 def seeing(past: Past, positions: Sequence[int], columns: Sequence[Sequence[int]]) -> Layout:

@@ -1,15 +1,16 @@
 """LoRA training by TRL's `SFTTrainer` with peft, in four recipes.
 
 fp32        as installed: float32 weights, LoRA on all linear layers, batch 8, gradient checkpointing (TRL's own defaults).
-            `bf16=False` is the one setting: TRL's default, True, is refused on a machine without a GPU
+            `bf16=False` is the one setting that bears on speed: TRL's default, True, is refused on a machine without a GPU
 bf16        the same with bfloat16 weights and TRL's bfloat16 autocast, which takes `use_cpu=True`
 tuned       what documented options can do here: bfloat16, adapters only in the layers that Corrigible trains, no gradient
             checkpointing, batches of like length, eager attention, no logging, evaluation or workers
 subclassed  tuned, and `compute_loss` overridden as TRL's documentation advises for a loss of one's own: without a GPU TRL
             applies the output head to every position of the prompt, forward and backward; this one to the completion only
 
-Tried and slower or no faster on two cores with AVX512-BF16: padding-free, `torch_compile`, padding to a multiple, float32
-weights, random batches, the unfused AdamW, batches of 16 or 32 (see `--batch`).
+Tried on one thread with AVX512-BF16 beside other work. Slower: padding-free, `torch_compile`, padding to a multiple, float32
+weights, random batches, checkpointing. Within the noise: the unfused AdamW, bfloat16 adapters, batches of 16 or 32 (`--batch`).
+
 Data are handed over as token ids with a completion mask, which TRL takes as they are. Loss: TRL's, on the completion only.
 The learning rate of a run to an accuracy is Corrigible's, with linear warm-up and cosine, for all recipes.
 
