@@ -55,6 +55,11 @@ def split(
     return [e for e in examples if e.id not in held], [e for e in examples if e.id in held]
 
 
+def held_back(example: Example, share: float, seed: int) -> bool:
+    """True for this share of all situations, by their text alone; independent of what `split` chooses."""
+    return _share(example, seed + 1) < share
+
+
 def _share(example: Example, seed: int) -> float:
     """A number in [0, 1) that hangs on the situation alone."""
     digest = hashlib.sha256(f"{seed}|{example.scope}|{example.text}".encode()).digest()

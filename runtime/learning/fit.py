@@ -180,6 +180,14 @@ class Fit:
         per_item = self._objective(weights, prefix, items)
         return (per_item * torch.tensor([item.weight for item in items], device=per_item.device)).sum()
 
+    @torch.no_grad()
+    def mean_loss(self, items: Sequence[Item], prefixes: Sequence[tuple[int, ...]]) -> float:
+        """Nats an item that was not trained on."""
+        weights, total = self.weights(self._candidate.adapter()), 0.0
+        for item, prefix in zip(items, prefixes, strict=True):
+            total -= log_probs(self._backbone, weights, self._forward, prefix, [item]).sum().item()
+        return total / len(items)
+
     def weights(self, adapter: Adapter, training: bool = False) -> Weights:
         return Weights(self._backbone.state, adapter, self._settings.dropout if training else 0.0)
 

@@ -190,7 +190,8 @@ class Learner:
         report = replace(await self._train(cycle, directory, settings), partial=planned.partial)
         self._partial = planned.partial
         if report.tuned:
-            await self._journal.set_metadata(TUNED, report.tuned)
+            found = await self._journal.metadata(TUNED) or {}
+            await self._journal.set_metadata(TUNED, {**found, **report.tuned})
         lineage = [e.id for e in planned.train] + sorted(trained if planned.partial else ())
         return await self._judge(cycle, directory, report, examples_at=max(e.at for e in examples), lineage=lineage)
 

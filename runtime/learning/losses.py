@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 UNLIKELY = 0.3  # weight of pushing a disliked answer down
+SURE = 0.9  # probability of a disliked answer from which it is pushed down no harder
 
 
 def sft(log_p: Tensor) -> Tensor:
@@ -26,7 +29,10 @@ def kto(log_p: Tensor, reference: Tensor, liked: Tensor, kl: Tensor, beta: float
 
 
 def weighted_reward(log_p: Tensor, reward: Tensor, propensity: Tensor, clip: float = 5.0) -> Tensor:
-    """Likelihood weighted by reward over the chance of what was done, at most `clip`; below 0 a bounded unlikelihood."""
+    """Likelihood weighted by reward over the chance of what was done, at most `clip`; below 0 unlikelihood, -log(1 - p),
+    which goes on straight from p = SURE on: there its slope would grow without bound."""
     liked = -reward * (1 / propensity).clamp(max=clip) * log_p
-    unlikely = -UNLIKELY * -reward * torch.log1p(-log_p.exp().clamp(max=1 - 1e-6))
-    return torch.where(reward > 0, liked, unlikely)
+    sure = torch.tensor(math.log(SURE), dtype=log_p.dtype, device=log_p.device)
+    below = -torch.log1p(-torch.minimum(log_p, sure).exp())
+    beyond = SURE / (1 - SURE) * (log_p - sure).clamp(min=0)
+    return torch.where(reward > 0, liked, UNLIKELY * -reward * (below + beyond))

@@ -13,7 +13,7 @@ def truncate(a: Tensor, b: Tensor, energy: float) -> tuple[Tensor, Tensor]:
     q_a, r_a = torch.linalg.qr(a.float().t())
     u, s, vh = torch.linalg.svd(r_b @ r_a.t())
     kept = s.pow(2).cumsum(0) / s.pow(2).sum().clamp(min=1e-30)
-    rank = min(int((kept < energy).sum()) + 1, len(s))
+    rank = min(int((kept < energy).sum()) + 1, len(s)) if s.any() else 1
     root = s[:rank].sqrt()
     return (vh[:rank] * root[:, None]) @ q_a.t(), q_b @ (u[:, :rank] * root)
 

@@ -11,6 +11,8 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import torch
 
 from runtime.config import LearnerConfig
 from runtime.errors import CorrigibleError, Unavailable
-from runtime.learning import boundary, candidate, jobs, objectives, parent
+from runtime.learning import augmentation, boundary, candidate, curation, jobs, objectives, parent, tuning
 from runtime.learning.evaluate import judge
 from runtime.learning.fit import Fit, Group
 from runtime.learning.states import States
@@ -29,6 +31,7 @@ from runtime.policy.scoring import Scorer
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 OUTPUT = "trainer.log"  # in the job's directory, for a run that was kept ready
+TUNE_SHARE = 0.2  # of the training items, by which a search judges
 RECALL_SAMPLE = 48  # training items asked again at the end
 STOP_SAMPLE = 64  # held-out items asked after every epoch
 STOP_LEAST = 50  # held-out items below which they are too noisy to stop by (20 ended a good run after one epoch)
@@ -54,22 +57,53 @@ class Run:
         )  # fmt: skip
         taught = self.train
         if self.settings.augment:
-            from runtime.learning import augmentation
-
             taught = augmentation.augmented(
                 taught, self.job.catalogues, copies=self.settings.augment, seed=self.settings.seed
             )
         self.items = objectives.prepare(self.scorer, self.job, taught, self.settings.objective)
         # all scopes share one prompt unless the catalogue is listed in it, in which case batches are of one scope
         self.prefixes = [tuple(self._prompt_of(e).prefix) for e in taught]
-        self.candidate = candidate.make(self.backbone, self.settings, self._tokens(), self.job.base.directory)
-        if self.settings.start:
-            self.candidate.start(Path(self.settings.start))
-        self.forward = self._forward()
-        self.fit = Fit(
-            self.backbone, self.candidate, self.forward, self.settings, self.items, self.prefixes,
-            group=self.group, score=self._on_held, tell=self._progress,
+        self.tuned = self._tune() if self.settings.tune else {}
+        self.settings = self.settings.model_copy(update=self.tuned)
+        self.candidate, self.forward, self.fit = self._parts(self.settings, range(len(self.items)), self._on_held)
+
+    def _parts(
+        self, settings: LearnerConfig, numbers: Sequence[int], score: Callable[[], tuple[float, float] | None]
+    ) -> tuple[candidate.Candidate, boundary.Boundary | boundary.Plain, Fit]:
+        """A fresh candidate, and what trains it on these items."""
+        made = candidate.make(self.backbone, settings, self._tokens(), self.job.base.directory)
+        if settings.start:
+            made.start(Path(settings.start))
+        forward = self._forward(made.cut)
+        fit = Fit(
+            self.backbone, made, forward, settings, [self.items[i] for i in numbers], [self.prefixes[i] for i in numbers],
+            group=self.group, score=score, tell=self._progress,
         )  # fmt: skip
+        return made, forward, fit
+
+    def _tune(self) -> dict[str, Any]:
+        """Settings that do best on a fifth of the training items; what is held out for the gate is not looked at."""
+        inner = [
+            i for i, example in enumerate(self.train) if not curation.held_back(example, TUNE_SHARE, self.settings.seed)
+        ]
+        outer = sorted(set(range(len(self.train))) - set(inner))
+        if self.settings.augment or not inner or not outer:
+            return {}
+
+        def loss(setting: dict[str, Any], epochs: float) -> float:
+            settings = self.settings.model_copy(update={**setting, "epochs": round(epochs), "min_steps": 0, "ema": 0.0})
+            torch.manual_seed(settings.seed)
+            _, forward, fit = self._parts(settings, inner, lambda: None)
+            self._keep(forward)
+            fit.run()
+            return fit.mean_loss([self.items[i] for i in outer], [self.prefixes[i] for i in outer])
+
+        incumbent = self.settings.model_dump(mode="json")
+        best: dict[str, Any] = {}
+        with suppress(Unavailable):  # nothing could be trained: the run itself will say why
+            best, _ = tuning.search(tuning.pool(incumbent, [], self.settings.seed, self.backbone.layers), loss)
+        torch.manual_seed(self.settings.seed)
+        return best
 
     def _prompt_of(self, example: Example) -> Any:
         return self.scorer.prompt(self.job.catalogues[example.scope])
@@ -79,19 +113,19 @@ class Run:
         judged = {token for item in self.items for _, token, _ in item.steps}
         return sorted(judged.union(*(rivals for item in self.items for *_, rivals in item.steps)))
 
-    def _forward(self) -> boundary.Boundary | boundary.Plain:
+    def _forward(self, cut: int) -> boundary.Boundary | boundary.Plain:
         """From the lowest trained layer on, if there is anything below it."""
-        if not self.candidate.cut:
+        if not cut:
             return boundary.plain(self.backbone)
         where = Path(self.job.states) if self.job.states and self.settings.cache and self.group.rank == 0 else None
         base = self.job.base
-        kept = States(where, f"{base.revision}|{base.dtype}|{self.candidate.cut}", self.settings.cache << 20)
-        return boundary.Boundary(self.backbone, self.candidate.cut, kept)
+        kept = States(where, f"{base.revision}|{base.dtype}|{cut}", self.settings.cache << 20)
+        return boundary.Boundary(self.backbone, cut, kept)
 
     def __call__(self) -> jobs.Report:
         champion_right, champion = self._champion()
         started = time.perf_counter()
-        computed = self._keep()
+        computed = self._keep(self.forward)
         scoring = self.fit.run()
         seconds = time.perf_counter() - started - scoring
         directory = self.directory / jobs.ADAPTER
@@ -117,15 +151,16 @@ class Run:
             losses=sum(b and not a for a, b in zip(held.right, champion_right, strict=True)),
             fingerprint=tuple(self.backbone.fingerprint(CANDIDATE)),
             states_computed=computed,
+            tuned=self.tuned,
             parameters={**self.job.settings, "epochs": self.fit.epochs},
         )
 
-    def _keep(self) -> int:
+    def _keep(self, forward: boundary.Boundary | boundary.Plain) -> int:
         """Have the frozen states of all items; returns how many had to be computed."""
         rows: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
         for prefix, item in zip(self.prefixes, self.items, strict=True):
             rows.setdefault(prefix, []).extend(i.ids for i in (item, item.rejected, item.other) if i is not None)
-        return sum(self.forward.keep(prefix, own) for prefix, own in rows.items())
+        return sum(forward.keep(prefix, own) for prefix, own in rows.items())
 
     def _serve(self, directory: Path | None = None) -> None:
         """Let the scorer see the candidate: as it stands, or as it was written."""

@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -64,7 +65,7 @@ class Trainer:
             "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads would starve the policy worker (DESIGN §7)
             "HF_HUB_OFFLINE": "1",
         }
-        with Path(output).open("wb") as stream:
+        with _written(output) as stream:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "runtime.learning.train", *arguments, "--parent", str(os.getpid()),
                 stdin=stdin, stdout=stream, stderr=stream, env=environment, start_new_session=True,
@@ -133,6 +134,10 @@ class Trainer:
         except OSError:
             lines = []
         return lines[-1][:300] if lines else "it said nothing"
+
+
+def _written(path: str) -> BinaryIO:
+    return open(path, "wb")
 
 
 class Pauses:

@@ -70,7 +70,7 @@ class Attention:
         if heads.softcap is None and count * k.shape[1] > LARGE:
             out = F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=mask, scale=heads.scale)[0]
         else:
-            out = (_scores(q, k, heads) + mask).softmax(-1) @ v
+            out = _scores(q, k, heads, mask).softmax(-1) @ v
         return out.view(heads.kv_heads, groups, count, heads.size).permute(2, 0, 1, 3).reshape(count, -1)
 
     def _mask(self, window: int | None, groups: int, shared: bool) -> Tensor:
@@ -131,6 +131,11 @@ def _grouped(q: Tensor, heads: Heads) -> Tensor:
     return split.permute(1, 2, 0, 3) if q.dim() == 3 else split.permute(2, 0, 3, 1, 4)
 
 
-def _scores(q: Tensor, k: Tensor, heads: Heads) -> Tensor:
+def _scores(q: Tensor, k: Tensor, heads: Heads, mask: Tensor | None = None) -> Tensor:
+    """q [N, T, size], k [N, S, size], mask [T, S] -> [N, T, S]."""
+    if mask is not None and heads.softcap is None:
+        return torch.baddbmm(mask.expand(len(q), -1, -1), q, k.transpose(1, 2), alpha=heads.scale)
     scores = q @ k.transpose(1, 2) * heads.scale
-    return scores if heads.softcap is None else torch.tanh(scores / heads.softcap) * heads.softcap
+    if heads.softcap is not None:
+        scores = torch.tanh(scores / heads.softcap) * heads.softcap
+    return scores if mask is None else scores + mask

@@ -183,7 +183,7 @@ class Backbone:
         for text in PROBES:
             row = self.tokenizer(text, add_special_tokens=False)["input_ids"]
             last = (yield from self.stepping(row, weights))[0][-1:]
-            with torch.no_grad():
+            with torch.inference_mode():
                 values.extend(self.logits(last, weights).log_softmax(-1)[0, tokens].tolist())
             yield
         return [round(value, 4) for value in values]
@@ -198,7 +198,7 @@ def _without_gradients(steps: Steps[tuple[Tensor, Past]]) -> Steps[tuple[Tensor,
     """Gradients are off within each step only: what runs between them has its own say."""
     while True:
         try:
-            with torch.no_grad():
+            with torch.inference_mode():
                 next(steps)
         except StopIteration as end:
             done: tuple[Tensor, Past] = end.value

@@ -210,7 +210,9 @@ class Decoder:
             return None
         arguments = (kind,) if self._by_kind else ()
         cos, sin = self._rotary(states, layout.positions[None], *arguments)
-        return cos[0, :, None], sin[0, :, None]
+        half = sin.shape[-1] // 2
+        signed = torch.cat([-sin[..., :half], sin[..., half:]], -1)  # so that turning is a roll and a product
+        return cos[0, :, None], signed[0, :, None]
 
     def _block(
         self, weights: Weights, block: Block, x: Tensor, attention: Attention, rotation: Rotation | None,
@@ -252,9 +254,9 @@ class Decoder:
         norm, weight = self._norms[path], weights[f"{path}.weight"]
         if norm.kind == "layer":
             return F.layer_norm(x, (x.shape[-1],), weight, weights.find(f"{path}.bias"), norm.eps)
-        wide = x.float()
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + norm.eps)
-        return weight * wide.to(x.dtype) if norm.kind == "rms" else (wide * (1.0 + weight.float())).to(x.dtype)
+        if norm.kind == "rms":
+            return F.rms_norm(x, (x.shape[-1],), weight, norm.eps)
+        return F.rms_norm(x.float(), (x.shape[-1],), 1.0 + weight.float(), norm.eps).to(x.dtype)
 
 
 def _plus(tensor: Tensor, delta: Tensor) -> Tensor:
@@ -263,10 +265,9 @@ def _plus(tensor: Tensor, delta: Tensor) -> Tensor:
 
 
 def _rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Rotary positions (arXiv 2104.09864), halves convention of transformers; x [T, heads, size]."""
+    """Rotary positions (arXiv 2104.09864), halves convention of transformers; x [T, heads, size]; the sine is signed."""
     cos, sin = rotation
-    half = x.shape[-1] // 2
-    return x * cos + torch.cat([-x[..., half:], x[..., :half]], -1) * sin
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
 def _norm(module: Any) -> Norm:

@@ -77,7 +77,7 @@ class GrammarWriter(Writer):
         self.done = self._matcher.is_stopped()
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def write(
     backbone: Backbone,
     past: Past,

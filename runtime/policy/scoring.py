@@ -72,7 +72,7 @@ class Scorer:
         """The prompt's keys and values under an adapter, computed once."""
         key = (adapter, repr(prompt.prefix))
         if key not in self._prefixes:
-            with torch.no_grad():
+            with torch.inference_mode():
                 self._prefixes[key] = self.backbone.prefix(prompt.prefix, self.backbone.weights(adapter))
             _trim(self._prefixes, PREFIXES)
         self._prefixes.move_to_end(key)
@@ -217,7 +217,7 @@ class Scorer:
                 logs[i] = log
         return [msgspec.structs.replace(row, log_p_gold=log) for row, log in zip(found, logs, strict=True)]
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def unmasked(self, context: Context, rows: list[list[int]], completions: list[list[int]]) -> list[float]:
         """Log-probability of whole texts under the whole vocabulary."""
         if not rows:

@@ -18,7 +18,7 @@ from runtime.policy.backbone import Backbone
 from runtime.policy.decoder import Weights
 from runtime.policy.layout import Layout, Past
 
-WAVE = 32  # most tokens of the trie that are asked at once because some of them may matter
+WAVE = 16  # most tokens of the trie that are asked at once because some of them may matter
 
 
 @dataclass
@@ -97,7 +97,7 @@ class Trie:
         return found
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def score(
     backbone: Backbone, tries: Sequence[Trie], past: Past, rows: Sequence[Sequence[int]], weights: Weights,
     floor: float = 0.0,

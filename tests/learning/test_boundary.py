@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from runtime.errors import BadConfig
 from runtime.learning import boundary, train
 from runtime.learning.boundary import Boundary
+from runtime.learning.candidate import LoraCandidate
 from runtime.learning.jobs import Base
 from runtime.learning.states import States
 from tests.learning.test_train import job_directory
@@ -31,7 +32,7 @@ def prepared(directory: Path, model: Base, **settings: Any) -> train.Run:
     with torch.no_grad():
         for parameter in made.candidate.parameters:
             parameter.normal_(std=0.1)
-    made._keep()
+    made._keep(made.forward)
     return made
 
 
@@ -57,10 +58,9 @@ def plain(run: train.Run, adapter: Path) -> tuple[float, list[Tensor]]:
             total = total - item.weight * logs.log_softmax(-1)[place]
     total.backward()  # type: ignore[no-untyped-call]
     found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    wanted = [
-        (f"base_model.model.{path}.lora_{part}.default.weight") for path in run.candidate._factors for part in "AB"
-    ]  # type: ignore[attr-defined]
-    return total.item(), [found[name] for name in wanted]  # type: ignore[misc]
+    assert isinstance(run.candidate, LoraCandidate)
+    names = [f"base_model.model.{path}.lora_{part}.default.weight" for path in run.candidate._factors for part in "AB"]
+    return total.item(), [found[name] for name in names]
 
 
 def difference(gradient: list[Tensor], wanted: list[Tensor]) -> float:
@@ -94,13 +94,13 @@ def test_kept_states_change_no_gradient_of_the_other_kinds(kind: str, models: di
 
 def test_states_outlive_the_run(models: dict[str, Base], tmp_path: Path) -> None:
     first = with_states(tmp_path / "a", models["llama"], tmp_path / "states")
-    count = first._keep()
+    count = first._keep(first.forward)
     assert count > 0
     second = with_states(tmp_path / "b", models["llama"], tmp_path / "states")
-    assert second._keep() == 0
+    assert second._keep(second.forward) == 0
     assert ours(second)[0] == pytest.approx(ours(first)[0], rel=1e-6)
     changed = with_states(tmp_path / "c", models["llama"], tmp_path / "states", layers="top:1")
-    assert changed._keep() == count  # another cut, other states
+    assert changed._keep(changed.forward) == count  # another cut, other states
 
 
 def with_states(directory: Path, model: Base, states: Path, **settings: Any) -> train.Run:

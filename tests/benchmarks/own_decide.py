@@ -1,0 +1,58 @@
+"""Corrigible's own side of a decision: the scorer as the policy worker uses it, on the peers' file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from runtime.catalogue import Catalogue
+from tests.benchmarks.peers import common
+from tests.benchmarks.peers import data as peer_data
+
+
+def scorer(contents: dict[str, Any], threads: int) -> Any:
+    import msgspec
+
+    from runtime.learning.jobs import Base
+    from runtime.policy.backbone import Backbone
+    from runtime.policy.scoring import Scorer
+
+    backbone = Backbone(msgspec.convert(contents["base"], Base), threads, serving=True)
+    return Scorer(
+        backbone,
+        contents["instruction"],
+        reply_tokens=64,
+        free_below=0.5,
+        catalogue_tokens=contents["catalogue_tokens"],
+    )
+
+
+def measure(made: Any, contents: dict[str, Any], catalogue: Catalogue, adapter: str, count: int) -> dict[str, Any]:
+    """Milliseconds of decisions one after the other, as a live request makes them."""
+    from runtime.policy.client import LIVE_FLOOR
+
+    texts = {tuple(contents["prefix_ids"] + item["ids"]): item["input"] for item in contents["held"]}
+
+    def answer(ids: list[int]) -> str:
+        row = made.score_together([(texts[tuple(ids)], catalogue)], adapter, LIVE_FLOOR)[0]
+        return catalogue.render(row.chosen)
+
+    return common.decide(contents, count, answer)
+
+
+def main() -> None:
+    parser = common.decision_parser(__doc__)
+    parser.add_argument("--adapter", type=Path)
+    asked = parser.parse_args()
+    common.prepare(asked)
+    contents = peer_data.read(asked.data)
+    made = scorer(contents, asked.threads)
+    name = "base"
+    if asked.adapter:
+        name = "adapter"
+        made.backbone.load(name, asked.adapter)
+    common.emit(measure(made, contents, peer_data.catalogue(contents), name, asked.decisions))
+
+
+if __name__ == "__main__":
+    main()
