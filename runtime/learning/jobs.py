@@ -39,6 +39,7 @@ class Job(Message, frozen=True, kw_only=True):
     settings: dict[str, Any] = {}  # [learner] of config.toml
     reply_tokens: int = 64
     catalogue_tokens: int = 0
+    partial: bool = False  # going on from the champion with a part of the examples: no time for scoring every epoch
     states: str = ""  # directory where frozen states are kept from cycle to cycle; "" = nowhere
 
 

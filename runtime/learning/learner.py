@@ -87,7 +87,7 @@ class Learner:
         self._last = clock()
         self.current: Cycle | None = None
         self.process: trainer.Trainer | None = None
-        self._spare: trainer.Trainer | None = None  # has the model loaded and waits for a job
+        self.spare: trainer.Trainer | None = None  # has the model loaded and waits for a job
         self._loaded: list[str] = []  # adapters the worker holds, newest last
 
     def ask(self) -> None:
@@ -104,16 +104,16 @@ class Learner:
                     idle = await self._until_due(activity)
                     await self.cycle(whole=idle)
         finally:
-            if self._spare is not None:
-                await self._spare.stop()
+            if self.spare is not None:
+                await self.spare.stop()
 
     async def _keep_one_ready(self) -> None:
         settings = self._config.learner
-        if settings.enabled and settings.warm and self._spare is None:
+        if settings.enabled and settings.warm and self.spare is None:
             with suppress(CorrigibleError, OSError):  # then it starts when it is needed
                 base = await asyncio.to_thread(self._model)
-                self._spare = trainer.Trainer(nice=settings.nice, threads=settings.threads)
-                await self._spare.ready(base)
+                self.spare = trainer.Trainer(nice=settings.nice, threads=settings.threads)
+                await self.spare.ready(base)
 
     def yield_to(self, busy: bool) -> None:
         """Decisions begin or end to wait: a trainer at work stands still meanwhile."""
@@ -211,14 +211,15 @@ class Learner:
             settings={**planned.settings.model_dump(mode="json"), "tune": tune},
             reply_tokens=self._config.policy.reply_tokens,
             catalogue_tokens=self._config.policy.catalogue_tokens,
+            partial=planned.partial,
             states=str((self._config.agent.data / "states").absolute()),
         )
         await asyncio.to_thread(jobs.write, directory, job, planned.train, held)
         return directory
 
     async def _train(self, cycle: Cycle, directory: Path, settings: LearnerConfig) -> jobs.Report:
-        self.process = self._spare or trainer.Trainer(nice=settings.nice, threads=settings.threads)
-        self._spare = None
+        self.process = self.spare or trainer.Trainer(nice=settings.nice, threads=settings.threads)
+        self.spare = None
         try:
             return await self._watch(cycle, self.process, directory, settings.timeout)
         finally:

@@ -33,6 +33,7 @@ CANDIDATE, CHAMPION = "candidate", "champion"
 OUTPUT = "trainer.log"  # in the job's directory, for a run that was kept ready
 TUNE_SHARE = 0.2  # of the training items, by which a search judges
 RECALL_SAMPLE = 48  # training items asked again at the end
+RECALL_SHOWN = 16  # the same where held-out items decide and recall is only shown
 STOP_SAMPLE = 64  # held-out items asked after every epoch
 STOP_LEAST = 50  # held-out items below which they are too noisy to stop by (20 ended a good run after one epoch)
 
@@ -175,7 +176,9 @@ class Run:
     def _sample(self) -> list[Example]:
         """Some of the taught items, newest corrections first: does it give the answers it was taught?"""
         liked = [e for e in self.train if e.reward > 0]
-        return sorted(liked, key=lambda e: (e.correction, e.at), reverse=True)[:RECALL_SAMPLE]
+        return sorted(liked, key=lambda e: (e.correction, e.at), reverse=True)[
+            : RECALL_SAMPLE if len(self.held) < STOP_LEAST else RECALL_SHOWN
+        ]
 
     def _champion(self) -> tuple[list[bool], jobs.Scores]:
         """The serving adapter on the same held-out items."""
@@ -189,7 +192,7 @@ class Run:
 
     def _on_held(self) -> tuple[float, float] | None:
         """(accuracy, minus log-loss): the log-loss alone would stop while the model still learns, but grows too sure."""
-        if len(self.held) < STOP_LEAST:
+        if len(self.held) < STOP_LEAST or self.job.partial:
             return None
         self._serve()
         judged = judge(self.scorer, self.job, CANDIDATE, self.held[:STOP_SAMPLE])
