@@ -19,6 +19,7 @@ from runtime.policy import adapter as adapters
 from runtime.policy.adapter import Adapter, Head, Lora
 from runtime.policy.backbone import Backbone
 from runtime.policy.decoder import trained_paths
+from runtime.policy.encoder import Encoder
 
 
 class Candidate(ABC):
@@ -98,8 +99,9 @@ class LoraCandidate(Candidate):
         from peft import LoraConfig
 
         settings = self._settings
+        task = "FEATURE_EXTRACTION" if isinstance(self._backbone, Encoder) else "CAUSAL_LM"
         return LoraConfig(
-            r=self._rank, lora_alpha=self._scale * self._rank, lora_dropout=settings.dropout, task_type="CAUSAL_LM",
+            r=self._rank, lora_alpha=self._scale * self._rank, lora_dropout=settings.dropout, task_type=task,
             target_modules=sorted({path.split(".")[-1] for path in self._factors}), layers_to_transform=list(self._layers),
             base_model_name_or_path=self._base, fan_in_fan_out=self._backbone.model.config.model_type == "gpt2",
         )  # fmt: skip
@@ -203,6 +205,9 @@ class HeadCandidate(Candidate):
 def make(backbone: Backbone, settings: LearnerConfig, tokens: Sequence[int], base: str) -> Candidate:
     """`tokens`: those whose output rows `head_only` may change."""
     layers = which_layers(settings.layers, backbone.layers)
+    if isinstance(backbone, Encoder) and settings.adapter != "lora":
+        kind = backbone.model.config.model_type
+        raise BadConfig(f'[learner] adapter: models of type {kind!r} take no {settings.adapter}; set adapter = "lora"')
     if settings.adapter == "full_delta":
         return DeltaCandidate(backbone, layers)
     if settings.adapter == "head_only":

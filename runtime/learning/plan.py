@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from runtime.config import LearnerConfig
 from runtime.messages import Cycle, Example
 
-
 GENTLE = 0.05  # share of the learning rate for going on: with all of it 20 new of 1,000 cost 10 points on the others
 
 

@@ -27,7 +27,8 @@ from runtime.learning.fit import Fit, Group
 from runtime.learning.states import States
 from runtime.messages import Example
 from runtime.policy.backbone import BASE, Backbone
-from runtime.policy.scoring import Scorer
+from runtime.policy.encoder import Encoder, backbone_of
+from runtime.policy.matching import scorer_of
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 OUTPUT = "trainer.log"  # in the job's directory, for a run that was kept ready
@@ -51,8 +52,8 @@ class Run:
         self.train, self.held = (objectives.allowed(self.job, examples) for examples in (train, held))
         if not self.train:
             raise Unavailable("no example is valid under the present catalogues")
-        self.backbone = backbone or Backbone(self.job.base, self.settings.threads)
-        self.scorer = Scorer(
+        self.backbone = backbone or backbone_of(self.job.base, self.settings.threads)
+        self.scorer = scorer_of(
             self.backbone, self.job.instruction, reply_tokens=self.job.reply_tokens, free_below=0.0,
             catalogue_tokens=self.job.catalogue_tokens,
         )  # fmt: skip
@@ -115,8 +116,8 @@ class Run:
         return sorted(judged.union(*(rivals for item in self.items for *_, rivals in item.steps)))
 
     def _forward(self, cut: int) -> boundary.Boundary | boundary.Plain:
-        """From the lowest trained layer on, if there is anything below it."""
-        if not cut:
+        """From the lowest trained layer on, if there is anything below it and it can be started there."""
+        if not cut or isinstance(self.backbone, Encoder):
             return boundary.plain(self.backbone)
         where = Path(self.job.states) if self.job.states and self.settings.cache and self.group.rank == 0 else None
         base = self.job.base
@@ -159,8 +160,10 @@ class Run:
     def _keep(self, forward: boundary.Boundary | boundary.Plain) -> int:
         """Have the frozen states of all items; returns how many had to be computed."""
         rows: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+        compared = self.settings.objective in ("dpo", "kto")
         for prefix, item in zip(self.prefixes, self.items, strict=True):
-            rows.setdefault(prefix, []).extend(i.ids for i in (item, item.rejected, item.other) if i is not None)
+            needed = (item, item.rejected, item.other) if compared else (item,)
+            rows.setdefault(prefix, []).extend(i.ids for i in needed if i is not None)
         return sum(forward.keep(prefix, own) for prefix, own in rows.items())
 
     def _serve(self, directory: Path | None = None) -> None:
@@ -235,7 +238,7 @@ def main() -> int:
 def _run(asked: argparse.Namespace, group: Group) -> bool:
     directory, backbone = asked.job, None
     if asked.ready:
-        backbone = Backbone(msgspec.json.decode(asked.ready, type=jobs.Base), asked.threads)
+        backbone = backbone_of(msgspec.json.decode(asked.ready, type=jobs.Base), asked.threads)
         line = sys.stdin.readline().strip()
         if not line:
             return True  # nobody needed it

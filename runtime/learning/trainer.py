@@ -15,6 +15,7 @@ import msgspec
 
 from runtime.errors import Unavailable
 from runtime.learning import jobs
+from runtime.processes import environment
 
 GRACE = 5.0  # seconds between asking the trainer to stop and killing it
 OUTPUT = "trainer.log"
@@ -59,16 +60,10 @@ class Trainer:
         await self._launch([str(directory)], str(directory / OUTPUT), asyncio.subprocess.DEVNULL)
 
     async def _launch(self, arguments: list[str], output: str, stdin: int) -> None:
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": str(self._threads),
-            "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads would starve the policy worker (DESIGN §7)
-            "HF_HUB_OFFLINE": "1",
-        }
         with _written(output) as stream:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "runtime.learning.train", *arguments, "--parent", str(os.getpid()),
-                stdin=stdin, stdout=stream, stderr=stream, env=environment, start_new_session=True,
+                stdin=stdin, stdout=stream, stderr=stream, env=environment(self._threads), start_new_session=True,
             )  # fmt: skip
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, self._process.pid, self._nice)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
 import socket
 import sys
 import time
@@ -22,6 +21,7 @@ from runtime.learning.jobs import Base
 from runtime.messages import Action
 from runtime.policy import protocol
 from runtime.policy.protocol import Answer, Failed, Hello, Load, Loaded, Request, Row, Score, Scored, Unload
+from runtime.processes import environment
 
 log = structlog.get_logger("policy")
 LIVE_FLOOR = 1e-3  # of a decision: what lies below less likely tokens shares their probability
@@ -231,12 +231,11 @@ class Policy:
 
     async def _start(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         ours, theirs = socket.socketpair()
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self._threads), "OMP_WAIT_POLICY": "PASSIVE"}
         with theirs, (self._data / "policy.log").open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "runtime.policy.worker", str(theirs.fileno()), json.dumps(self._settings),
                 pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
-                env=environment, start_new_session=True,
+                env=environment(self._threads), start_new_session=True,
             )  # fmt: skip
         return await asyncio.open_connection(sock=ours)
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from runtime.policy import shared
 from runtime.policy.adapter import Adapter
 from runtime.policy.decoder import Weights
 
@@ -34,6 +35,7 @@ class Packs:
     def get(self, paths: tuple[str, ...], transposed: bool) -> Pack:
         if paths not in self._made:
             self._made[paths] = pack(self._base, paths, transposed)
+            shared.release(self._base[f"{path}.weight"] for path in paths)
         return self._made[paths]
 
 

@@ -48,11 +48,11 @@ def main() -> None:
 
 def _scorer(settings: dict[str, Any]) -> Any:
     found = base.resolve(settings["model"], settings["dtype"])
-    from runtime.policy.backbone import Backbone
-    from runtime.policy.scoring import Scorer
+    from runtime.policy.encoder import backbone_of
+    from runtime.policy.matching import scorer_of
 
-    return Scorer(
-        Backbone(found, settings["threads"], serving=True),
+    return scorer_of(
+        backbone_of(found, settings["threads"], serving=True),
         settings["instruction"],
         reply_tokens=settings["reply_tokens"],
         free_below=settings["free_below"],

@@ -10,14 +10,14 @@ from tests.benchmarks.peers import common
 from tests.benchmarks.peers import data as peer_data
 
 
-def scorer(contents: dict[str, Any], threads: int) -> Any:
+def scorer(contents: dict[str, Any], threads: int, serving: bool = True) -> Any:
     import msgspec
 
     from runtime.learning.jobs import Base
     from runtime.policy.backbone import Backbone
     from runtime.policy.scoring import Scorer
 
-    backbone = Backbone(msgspec.convert(contents["base"], Base), threads, serving=True)
+    backbone = Backbone(msgspec.convert(contents["base"], Base), threads, serving=serving)
     return Scorer(
         backbone,
         contents["instruction"],

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from runtime.learning.jobs import Base
 from runtime.policy import base
@@ -40,6 +40,12 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gemma3_text": {**SHAPE, "sliding_window": 6, "query_pre_attn_scalar": 10, "sliding_window_pattern": 2},
     "gpt2": {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 512},
 }  # fmt: skip
+ENCODERS: dict[str, dict[str, Any]] = {
+    "bert": SHAPE,
+    "roberta": SHAPE,
+    "mpnet": SHAPE,
+    "distilbert": {"dim": 32, "hidden_dim": 64, "n_layers": 4, "n_heads": 4},
+}
 
 
 def family(name: str, directory: Path) -> Base:
@@ -54,6 +60,13 @@ def family(name: str, directory: Path) -> Base:
     return _saved(AutoModelForCausalLM.from_config, config, words, directory)
 
 
+def encoder(name: str, directory: Path) -> Base:
+    """A random model that reads both ways; its tokenizer adds no marks at the ends of a text."""
+    words = tokenizer()
+    config = AutoConfig.for_model(name, vocab_size=len(words), **ENCODERS[name])
+    return _saved(AutoModel.from_config, config, words, directory)
+
+
 def _saved(kind: Any, config: Any, words: Any, directory: Path) -> Base:
     torch.manual_seed(0)
     config.initializer_range = 0.2  # so that its answers differ from text to text
@@ -62,13 +75,20 @@ def _saved(kind: Any, config: Any, words: Any, directory: Path) -> Base:
     return Base(directory=str(directory), revision=base.revision(directory), dtype="float32")
 
 
-def adapter(model: Base, directory: Path, seed: int, targets: tuple[str, ...] = ("q_proj", "v_proj")) -> Path:
+def adapter(
+    model: Base,
+    directory: Path,
+    seed: int,
+    targets: tuple[str, ...] = ("q_proj", "v_proj"),
+    task: str = "CAUSAL_LM",
+) -> Path:
     """A random LoRA adapter that visibly changes the model."""
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)
-    plain = AutoModelForCausalLM.from_pretrained(model.directory, dtype=torch.float32)
-    wrapped = get_peft_model(plain, LoraConfig(r=4, lora_alpha=32, target_modules=list(targets), task_type="CAUSAL_LM"))
+    kind = AutoModelForCausalLM if task == "CAUSAL_LM" else AutoModel
+    plain = kind.from_pretrained(model.directory, dtype=torch.float32)
+    wrapped = get_peft_model(plain, LoraConfig(r=4, lora_alpha=32, target_modules=list(targets), task_type=task))
     with torch.no_grad():
         for name, parameter in wrapped.named_parameters():
             if "lora_B" in name:
