@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 CONFIG ?= config.toml
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# llama.cpp is built from source for the benchmarks; its AMX kernels crash on some machines
+export CMAKE_ARGS := -DGGML_AMX_TILE=OFF -DGGML_AMX_INT8=OFF -DGGML_AMX_BF16=OFF
 
 .PHONY: install run demo test lint types check bench clean
 install: .venv/installed
@@ -37,7 +39,9 @@ types: install
 check: lint types test
 
 bench: install
+	$(BIN)/pip install -q -e ".[bench]" -c constraints.txt
 	$(BIN)/python -m tests.benchmarks.bench_loop
+	$(BIN)/python -m tests.benchmarks.bench
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -258,7 +258,7 @@ after = 0      # the demo asks for its two cycles itself
 every = 0
 layers = "top:8"
 batch = 4
-epochs = 8
+epochs = 11
 half_life = 60
 min_steps = 120
 

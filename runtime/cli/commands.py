@@ -44,6 +44,18 @@ def demo(
     _finish(importlib.import_module("plugins.house.demo").run(seed=seed, keep=keep, kill=kill))
 
 
+def prune(
+    source: Annotated[Path, typer.Argument(help="A base model's directory (Hugging Face format).", exists=True)],
+    target: Annotated[Path, typer.Argument(help="The directory to write; it must not exist yet.")],
+    share: Annotated[float, typer.Option(min=0.0, max=0.99, help="Of each layer's weights, the smallest to make zero.")] = 0.3,
+) -> None:
+    """Copy a base model with its smallest weights made zero."""
+    from runtime.learning.sparsity import prune_base
+
+    zeros = prune_base(source, target, share)
+    typer.echo(f"{target}: {zeros:.1%} of all weights are zero; set [policy] model to it and let the gate judge")
+
+
 def backtest(
     stream: DataFile,
     holdout: Annotated[
@@ -148,7 +160,7 @@ app = typer.Typer(
     name="corrigible", help="The agent you correct once.", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
 )  # fmt: skip
 FIRST: list[Callable[..., None]] = [
-    run, demo, backtest, chatting.chat, asking.status, asking.decisions, asking.explain, asking.feedback, switching.learn,
+    run, demo, backtest, prune, chatting.chat, asking.status, asking.decisions, asking.explain, asking.feedback, switching.learn,
 ]  # fmt: skip
 LAST: list[Callable[..., None]] = [
     switching.modes,

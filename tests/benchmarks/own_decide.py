@@ -27,6 +27,19 @@ def scorer(contents: dict[str, Any], threads: int, serving: bool = True) -> Any:
     )
 
 
+def many(catalogue: Catalogue, count: int) -> Catalogue:
+    """The catalogue with more actions, named by recombining the words of its own."""
+    import itertools
+
+    from runtime.catalogue import Tool
+
+    names = [tool.name for tool in catalogue.tools]
+    words = sorted({word for name in names for word in name.split("_")})
+    more = ("_".join(pair) for pair in itertools.permutations(words, 2))
+    added = [name for name in more if name not in names][: count - len(names)]
+    return Catalogue(tools=(*catalogue.tools, *(Tool(name=name) for name in added)))
+
+
 def measure(made: Any, contents: dict[str, Any], catalogue: Catalogue, adapter: str, count: int) -> dict[str, Any]:
     """Milliseconds of decisions one after the other, as a live request makes them."""
     from runtime.policy.client import LIVE_FLOOR
@@ -43,6 +56,7 @@ def measure(made: Any, contents: dict[str, Any], catalogue: Catalogue, adapter: 
 def main() -> None:
     parser = common.decision_parser(__doc__)
     parser.add_argument("--adapter", type=Path)
+    parser.add_argument("--actions", type=int, default=0, help="add queues with names of the same kind up to so many")
     asked = parser.parse_args()
     common.prepare(asked)
     contents = peer_data.read(asked.data)
@@ -51,7 +65,8 @@ def main() -> None:
     if asked.adapter:
         name = "adapter"
         made.backbone.load(name, asked.adapter)
-    common.emit(measure(made, contents, peer_data.catalogue(contents), name, asked.decisions))
+    catalogue = many(peer_data.catalogue(contents), asked.actions) if asked.actions else peer_data.catalogue(contents)
+    common.emit(measure(made, contents, catalogue, name, asked.decisions))
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ import msgspec
 
 from runtime import app as application
 from runtime.app import App
-from runtime.backtest import SCOPE, Listed
+from runtime.backtest import Listed
 from runtime.backtest.gauges import Gauges
+from runtime.backtest.session import SCOPE
 from runtime.config import load
 from runtime.learning.scores import percentile
 from runtime.messages import Action, Decision, Feedback, Percept, Release, new_id

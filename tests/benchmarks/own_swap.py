@@ -1,0 +1,126 @@
+"""Swaps under load: the policy worker loads, proves and serves one adapter after another while decisions are made.
+
+Every decision asks the same question, so that one that takes longer was held up. `worst_gap_ms` is the longest decision
+that a flip fell into or came just before, over the median one; `worst_still_ms` is the same while nothing was swapped.
+
+    python -m tests.benchmarks.own_swap --data FILE --adapter DIR [--swaps 1000] [--rate 8]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runtime.catalogue import Catalogue
+from runtime.config import PolicyConfig
+from runtime.policy.client import Policy
+from tests.benchmarks.peers import data as peer_data
+
+STILL = 100  # decisions without a swap, before and for comparison
+
+
+@dataclass
+class Load:
+    """Decisions at a steady rate with whatever serves."""
+
+    policy: Policy
+    catalogue: Catalogue
+    text: str
+    rate: float
+    adapter: str
+    took: list[tuple[float, float]] = field(default_factory=list)  # (begun, milliseconds)
+    refused: int = 0
+
+    async def run(self) -> None:
+        while True:
+            begun = time.monotonic()
+            try:
+                await self.policy.score_one(self.text, self.catalogue, self.adapter)
+            except Exception:
+                self.refused += 1
+            self.took.append((begun, (time.monotonic() - begun) * 1000))
+            await asyncio.sleep(max(0.0, begun + 1 / self.rate - time.monotonic()))
+
+
+async def run(asked: argparse.Namespace) -> dict[str, Any]:
+    contents = peer_data.read(asked.data)
+    with tempfile.TemporaryDirectory(prefix="corrigible-bench-") as scratch:
+        config = PolicyConfig(catalogue_tokens=contents["catalogue_tokens"])
+        async with Policy(config, Path(scratch), contents["instruction"]) as policy:
+            await policy.wait_ready()
+            await policy.load("v0", asked.adapter)
+            load = Load(policy, peer_data.catalogue(contents), contents["held"][0]["input"], asked.rate, "v0")
+            deciding = asyncio.create_task(load.run())
+            await _decisions(load, STILL)
+            still = [ms for _, ms in load.took[10:]]
+            flips, before = await _swap(policy, load, asked.adapter, asked.swaps)
+            deciding.cancel()
+            with suppress(asyncio.CancelledError):
+                await deciding
+            after, mixed = _rss_mb(policy.pid), policy.mixed
+    median = statistics.median(still)
+    around = [_around(load.took, flip) for flip in flips]
+    return {
+        "swaps": len(flips),
+        "refused": load.refused,
+        "mixed": mixed,
+        "rss_growth_mb": round(after - before, 1),
+        "worst_gap_ms": round(max(around) - median, 2),
+        "p99_gap_ms": round(sorted(around)[int(0.99 * len(around))] - median, 2),
+        "worst_still_ms": round(max(still) - median, 2),
+        "decision_p50_ms": round(median, 2),
+        "decisions": len(load.took),
+    }
+
+
+async def _swap(policy: Policy, load: Load, adapter: Path, count: int) -> tuple[list[float], float]:
+    """(moments of the flips, memory once the first ones are over)."""
+    flips, before = [], 0.0
+    for number in range(1, count + 1):
+        await policy.load(f"v{number}", adapter)
+        load.adapter = f"v{number}"
+        flips.append(time.monotonic())
+        if number > 1:
+            await policy.unload(f"v{number - 2}")
+        if number == max(1, count // 10):
+            before = _rss_mb(policy.pid)
+    await _decisions(load, 3)
+    return flips, before
+
+
+async def _decisions(load: Load, count: int) -> None:
+    end = len(load.took) + count
+    while len(load.took) < end:  # noqa: ASYNC110 - the load has no event for it
+        await asyncio.sleep(0.05)
+
+
+def _around(took: list[tuple[float, float]], flip: float) -> float:
+    """The longer of the decision that was under way at the flip and the next one."""
+    after = next((i for i, (begun, _) in enumerate(took) if begun >= flip), len(took) - 1)
+    return max(ms for _, ms in took[max(0, after - 1) : after + 1])
+
+
+def _rss_mb(pid: int | None) -> float:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="swaps under load")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--adapter", type=Path, required=True)
+    parser.add_argument("--swaps", type=int, default=1000)
+    parser.add_argument("--rate", type=float, default=8.0)
+    print(json.dumps(asyncio.run(run(parser.parse_args()))))
+
+
+if __name__ == "__main__":
+    main()
