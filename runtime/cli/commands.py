@@ -47,7 +47,9 @@ def demo(
 def prune(
     source: Annotated[Path, typer.Argument(help="A base model's directory (Hugging Face format).", exists=True)],
     target: Annotated[Path, typer.Argument(help="The directory to write; it must not exist yet.")],
-    share: Annotated[float, typer.Option(min=0.0, max=0.99, help="Of each layer's weights, the smallest to make zero.")] = 0.3,
+    share: Annotated[
+        float, typer.Option(min=0.0, max=0.99, help="Of each layer's weights, the smallest to make zero.")
+    ] = 0.3,
 ) -> None:
     """Copy a base model with its smallest weights made zero."""
     from runtime.learning.sparsity import prune_base

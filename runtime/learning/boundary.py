@@ -17,7 +17,7 @@ from runtime.learning.states import Row, States
 from runtime.policy import layout as layouts
 from runtime.policy.backbone import BASE, Backbone
 from runtime.policy.decoder import Decoder, Weights
-from runtime.policy.layout import NO_PAST
+from runtime.policy.layout import NO_PAST, Layout, Past
 
 TOKENS = 512  # of one pass below the cut
 
@@ -44,24 +44,30 @@ class Boundary:
         wanted = self._states.missing(prefix, [(), *dict.fromkeys(rows)] if prefix else [*dict.fromkeys(rows)])
         if not wanted:
             return 0
-        weights = self._backbone.weights(BASE)
-        below = range(self._cut)
-        ids = torch.tensor(prefix, dtype=torch.long)
-        layout = layouts.rows([len(prefix)])
-        states, past = (
-            self._decoder.run(weights, self._decoder.embed(weights, ids, layout), layout, NO_PAST, below)
-            if prefix
-            else (ids, NO_PAST)
-        )
-        if () in wanted:
-            self._states.put(prefix, {(): states})
+        past = self._prompt(prefix, () in wanted)
         for part in _parts([row for row in wanted if row]):
-            layout = layouts.rows([len(row) for row in part], past)
-            ids = torch.tensor([token for row in part for token in row])
-            states, _ = self._decoder.run(weights, self._decoder.embed(weights, ids, layout), layout, past, below)
+            states, _ = self._below(
+                [token for row in part for token in row], layouts.rows([*map(len, part)], past), past
+            )
             self._states.put(prefix, dict(zip(part, torch.split(states, [len(row) for row in part]), strict=True)))
         self._states.flush()
         return len(wanted)
+
+    def _prompt(self, prefix: Row, wanted: bool) -> Past:
+        """What the rows after a prompt see of it below the cut; its own states are kept if they are `wanted`."""
+        if not prefix:
+            return NO_PAST
+        states, past = self._below(prefix, layouts.rows([len(prefix)]), NO_PAST)
+        if wanted:
+            self._states.put(prefix, {(): states})
+        return past
+
+    def _below(self, ids: Sequence[int], layout: Layout, past: Past) -> tuple[Tensor, Past]:
+        """States [T, d] at the input of layer `cut`."""
+        backbone = self._backbone
+        weights, placed = backbone.weights(BASE), layout.to(backbone.device)
+        states = self._decoder.embed(weights, torch.tensor(ids, device=backbone.device), placed)
+        return self._decoder.run(weights, states, placed, past, range(self._cut))
 
     def __call__(self, weights: Weights, prefix: Sequence[int], rows: Sequence[Sequence[int]]) -> Tensor:
         """Hidden states [sum(L), d] of the rows; with a cut they must have been kept."""

@@ -116,9 +116,10 @@ class Learner:
                 await self.spare.ready(base)
 
     def yield_to(self, busy: bool) -> None:
-        """Decisions begin or end to wait: a trainer at work stands still meanwhile."""
-        if self.process is not None and self._config.learner.pause:
-            self.process.yield_to(busy)
+        """Decisions begin or end to wait: a trainer, at work or getting ready, stands still meanwhile."""
+        for one in (self.process, self.spare):
+            if one is not None and self._config.learner.pause:
+                one.yield_to(busy)
 
     async def _count(self, feedbacks: Subscription[Feedback]) -> None:
         async for _ in feedbacks:
@@ -160,6 +161,7 @@ class Learner:
                 await self._finish(cycle, "failed", "interrupted by a restart of the daemon")
         done = next((c for c in cycles if c.state in ("released", "provisional", "rejected")), None)
         self._new = await self._journal.feedback_since(done.started_at if done else 0.0)
+        self._partial = bool(done and done.report.get("partial"))
 
     async def cycle(self, whole: bool = False) -> Cycle:
         """One cycle; returns how it ended, never raises for what the trainer does. `whole`: train on everything, however

@@ -88,7 +88,10 @@ class Backbone:
         weights = self._adapters[BASE]
         _, past = decoder.hidden(weights, self._tensor(prompt), layouts.rows([len(prompt)]).to(self.device), NO_PAST)
         hidden, _ = decoder.hidden(
-            weights, self._tensor([i for row in rows for i in row]), layouts.rows([*map(len, rows)], past), past
+            weights,
+            self._tensor([i for row in rows for i in row]),
+            layouts.rows([*map(len, rows)], past).to(self.device),
+            past,
         )
         ours = self.logits(hidden, weights)
         theirs = torch.cat(

@@ -41,7 +41,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gpt2": {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 512},
 }  # fmt: skip
 ENCODERS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("bert", "roberta", "mpnet"), {**SHAPE, "max_position_embeddings": 64}),
+    **{name: {**SHAPE, "max_position_embeddings": 64} for name in ("bert", "roberta", "mpnet")},
     "distilbert": {"dim": 32, "hidden_dim": 64, "n_layers": 4, "n_heads": 4, "max_position_embeddings": 64},
 }
 
