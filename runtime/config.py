@@ -88,7 +88,10 @@ class PerceptionConfig(Section):
 
 
 class PolicyConfig(Section):
-    model: str = Field("smollm2", description="`smollm2` (inside the installed wheel), a directory or a hub id")
+    model: str = Field(
+        "smollm2",
+        description="`smollm2` (inside the installed wheel), a directory or a hub id; an encoder (BERT and its relatives) picks among finite actions only",
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="`auto`: bfloat16 where the CPU computes in it"
     )

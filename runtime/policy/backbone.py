@@ -37,8 +37,20 @@ TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}  # of logits against thos
 class Backbone:
     """One copy of the base weights, mapped from its file; any number of adapters beside it."""
 
+    _packs: packed.Packs | None = None  # the layers as serving wants them
+
     def __init__(self, base: Base, threads: int = 1, *, serving: bool = False) -> None:
         """`serving`: no gradients will be asked for, so the layers may be laid out for speed."""
+        self._open(base, threads, AutoModelForCausalLM)
+        head = self.model.get_output_embeddings()
+        self._head = next(name for name, module in self.model.named_modules() if module is head)
+        self.decoder: Decoder | Whole = self._decoder()
+        if serving and isinstance(self.decoder, Decoder) and packed.possible(self.device):
+            self._packs = packed.Packs(self.state)
+            self._adapters[BASE] = self._seen_through(Adapter())
+
+    def _open(self, base: Base, threads: int, family: Any) -> None:
+        """Tokenizer, model (`family` is one of transformers' auto classes) and what every kind of model has."""
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
@@ -48,20 +60,13 @@ class Backbone:
         self.dtype: torch.dtype = getattr(torch, base.dtype)
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(base.directory)
-            model: Any = AutoModelForCausalLM.from_pretrained(base.directory, dtype=self.dtype, use_safetensors=True)
+            model: Any = family.from_pretrained(base.directory, dtype=self.dtype, use_safetensors=True)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise Unavailable(f"cannot load the model in {base.directory}: {str(error).splitlines()[0]}") from None
         shared.share(model, Path(base.directory))
         self.model = model.to(self.device).eval().requires_grad_(False)
         self.state: dict[str, Tensor] = dict(self.model.named_parameters(remove_duplicate=False))
-        head = self.model.get_output_embeddings()
-        self._head = next(name for name, module in self.model.named_modules() if module is head)
         self._adapters: dict[str, Weights] = {BASE: Weights(self.state, Adapter())}
-        self._packs: packed.Packs | None = None
-        self.decoder: Decoder | Whole = self._decoder()
-        if serving and isinstance(self.decoder, Decoder) and packed.possible(self.device):
-            self._packs = packed.Packs(self.state)
-            self._adapters[BASE] = self._seen_through(Adapter())
 
     def _decoder(self) -> Decoder | Whole:
         """The fast path where it computes what transformers computes, else the model as it is. Raises Unavailable if not

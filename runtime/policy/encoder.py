@@ -10,23 +10,17 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoModel, AutoTokenizer
-from transformers.utils import logging as transformers_logging
+from transformers import AutoModel
 
-from runtime.errors import BadConfig, Unavailable
+from runtime.errors import BadConfig
 from runtime.learning.jobs import Base
-from runtime.policy import shared
-from runtime.policy.adapter import Adapter
-from runtime.policy.backbone import BASE, PROBES, Backbone
+from runtime.policy.backbone import PROBES, Backbone
 from runtime.policy.decoder import Weights
 from runtime.policy.layout import Layout, Past
 from runtime.policy.prompt import MAX_SITUATION
@@ -89,23 +83,7 @@ class Encoder(Backbone):
     decoder: Pooled
 
     def __init__(self, base: Base, threads: int = 1) -> None:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
-        torch.set_num_threads(threads)
-        self.base = base
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.dtype = getattr(torch, base.dtype)
-        try:
-            self.tokenizer = AutoTokenizer.from_pretrained(base.directory)
-            model: Any = AutoModel.from_pretrained(base.directory, dtype=self.dtype, use_safetensors=True)
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise Unavailable(f"cannot load the model in {base.directory}: {str(error).splitlines()[0]}") from None
-        shared.share(model, Path(base.directory))
-        self.model = model.to(self.device).eval().requires_grad_(False)
-        self.state = dict(self.model.named_parameters(remove_duplicate=False))
-        self._adapters = {BASE: Weights(self.state, Adapter())}
-        self._packs = None
+        self._open(base, threads, AutoModel)
         self.decoder = Pooled(self.model)
         self._actions: list[list[int]] = []  # token ids of the actions told of; their places are their numbers
         self._numbers: dict[str, int] = {}

@@ -72,11 +72,11 @@ def parts(threads: int) -> list[Part]:
     ]
 
 
-def measure(part: Part, threads: int) -> None:
+def measure(part: Part, threads: int, times: int) -> None:
     """Run it until there are enough results of it."""
     path = OUT / f"{part.name}.json"
     found: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
-    while len(found) < part.times:
+    while len(found) < min(part.times, times):
         print(f"{part.name} {len(found) + 1}/{part.times}", flush=True)
         environment = {
             **os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1",
@@ -184,6 +184,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--fresh", action="store_true", help="forget what earlier runs said")
+    parser.add_argument("--times", type=int, default=3, help="repetitions, at most")
     parser.add_argument("--long", action="store_true")
     asked = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
@@ -193,7 +194,7 @@ def main() -> None:
             (OUT / f"{part.name}.json").unlink(missing_ok=True)
     _data()
     for part in chosen:
-        measure(part, asked.threads)
+        measure(part, asked.threads, asked.times)
     rows = figures(Results())
     for key, figure, target, behind in rows:
         print(f"{key:32} {'-' if figure is None else f'{figure:.4g}':>10}  {target:8} {behind}")
