@@ -137,25 +137,16 @@ class DeltaCandidate(Candidate):
             for path, parameter in backbone.model.named_parameters()
             if whole or _layer(path) in layers
         }
-        self._tied = {
-            other: path
-            for other, tensor in backbone.state.items()
-            for path in self._deltas
-            if other != path and tensor is backbone.state[path]
-        }
 
     @property
     def parameters(self) -> list[nn.Parameter]:
         return list(self._deltas.values())
 
     def adapter(self) -> Adapter:
-        deltas: dict[str, Tensor] = dict(self._deltas)
-        return Adapter(deltas={**deltas, **{other: deltas[path] for other, path in self._tied.items()}})
+        return Adapter(deltas=dict(self._deltas))
 
     def save(self, directory: Path) -> None:
-        adapters.write_delta(
-            directory, {path: delta.to(self._backbone.dtype) for path, delta in self.adapter().deltas.items()}
-        )
+        adapters.write_delta(directory, {path: delta.to(self._backbone.dtype) for path, delta in self._deltas.items()})
 
     def size(self, norm: penalties.Norm) -> Tensor:
         return torch.stack([norm.of(delta) for delta in self._deltas.values()]).sum()
@@ -163,7 +154,7 @@ class DeltaCandidate(Candidate):
     @torch.no_grad()
     def start(self, directory: Path) -> None:
         found = adapters.read(directory, torch.float32, self._backbone.device).deltas
-        _same_paths(directory, set(found) - set(self._tied), set(self._deltas))
+        _same_paths(directory, set(found), set(self._deltas))
         for path, delta in self._deltas.items():
             delta.copy_(found[path])
 

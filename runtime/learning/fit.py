@@ -6,6 +6,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from runtime.policy.decoder import Weights
 
 LEARNT = 0.01  # nats an example over an epoch: below it nothing is left to learn
 Scored = tuple[float, float]  # larger is better
+Tell = Callable[[int, int, int, float], None]  # epoch, step, steps in all, loss
 
 
 class Group:
@@ -31,12 +33,17 @@ class Group:
         self.rank, self.size = rank, size
 
     @classmethod
-    def join(cls, environment: Mapping[str, str]) -> Group:
+    @contextmanager
+    def join(cls, environment: Mapping[str, str]) -> Iterator[Group]:
         size = int(environment.get("WORLD_SIZE", "1"))
         if size == 1:
-            return cls()
+            yield cls()
+            return
         torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-        return cls(int(environment["RANK"]), size)
+        try:
+            yield cls(int(environment["RANK"]), size)
+        finally:
+            torch.distributed.destroy_process_group()
 
     def share(self, batch: Sequence[int]) -> Sequence[int]:
         """This process's part of a batch."""
@@ -53,10 +60,6 @@ class Group:
         if self.size > 1:
             torch.distributed.barrier()
 
-    def leave(self) -> None:
-        if self.size > 1:
-            torch.distributed.destroy_process_group()
-
 
 class Fit:
     """Trains a candidate on items; `run` returns the seconds spent on scoring."""
@@ -72,10 +75,9 @@ class Fit:
         *,
         group: Group,
         score: Callable[[], Scored | None],
-        tell: Callable[[int, int, int, float], None],
+        tell: Tell,
     ) -> None:
-        """`score` judges the candidate on held-out items, or is None where they are too few; `tell` gets epoch, step,
-        steps in all and loss."""
+        """`score` judges the candidate on held-out items, or is None where they are too few."""
         self._backbone, self._candidate, self._forward, self._settings = backbone, candidate, forward, settings
         self._items, self._prefixes, self._group = items, prefixes, group
         self._score, self._tell = score, tell

@@ -2,7 +2,8 @@
 
 job.json       what to do               progress.json  how far it is (rewritten)
 train.jsonl    examples to train on     report.json    what came out (written last)
-held.jsonl     examples to be judged by adapter/       the LoRA adapter (PEFT, safetensors)
+held.jsonl     examples to be judged by adapter/       the adapter (safetensors)
+                                        trainer.log    what it printed
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from runtime.catalogue import Catalogue
 from runtime.errors import Corrupt
 from runtime.messages import Example, Message
 
-JOB, TRAIN, HELD, PROGRESS, REPORT, ADAPTER = (
-    "job.json", "train.jsonl", "held.jsonl", "progress.json", "report.json", "adapter",
+JOB, TRAIN, HELD, PROGRESS, REPORT, ADAPTER, OUTPUT = (
+    "job.json", "train.jsonl", "held.jsonl", "progress.json", "report.json", "adapter", "trainer.log",
 )  # fmt: skip
 
 

@@ -14,11 +14,13 @@ _parent: int | None = None
 
 
 def bind(pid: int | None) -> None:
-    """From now on this process ends with `pid`, its parent; None = it is nobody's child."""
+    """From now on this process ends with `pid`, its parent; None = it is nobody's child. Raises Unavailable if it has gone
+    already."""
     global _parent
     _parent = pid
     if pid is not None and sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    check()
 
 
 def check() -> None:

@@ -18,7 +18,6 @@ from runtime.learning import jobs
 from runtime.processes import environment
 
 GRACE = 5.0  # seconds between asking the trainer to stop and killing it
-OUTPUT = "trainer.log"
 LONGEST = 2.0  # seconds it stands still for one decision, at most
 SPAN, SHARE = (
     10.0,
@@ -57,7 +56,7 @@ class Trainer:
             self._process.stdin.write(f"{directory}\n".encode())
             self._process.stdin.close()
             return
-        await self._launch([str(directory)], str(directory / OUTPUT), asyncio.subprocess.DEVNULL)
+        await self._launch([str(directory)], str(directory / jobs.OUTPUT), asyncio.subprocess.DEVNULL)
 
     async def _launch(self, arguments: list[str], output: str, stdin: int) -> None:
         with _written(output) as stream:
@@ -108,7 +107,7 @@ class Trainer:
             raise Unavailable(f"the trainer failed: {self._last_words()}; what serves stays as it is")
         report = await asyncio.to_thread(jobs.read_report, self._directory)
         if report is None:
-            raise Unavailable(f"the trainer left no report; see {self._directory / OUTPUT}")
+            raise Unavailable(f"the trainer left no report; see {self._directory / jobs.OUTPUT}")
         return report
 
     async def stop(self) -> None:
@@ -125,7 +124,7 @@ class Trainer:
 
     def _last_words(self) -> str:
         try:
-            lines = (self._directory / OUTPUT).read_text(errors="replace").strip().splitlines()
+            lines = (self._directory / jobs.OUTPUT).read_text(errors="replace").strip().splitlines()
         except OSError:
             lines = []
         return lines[-1][:300] if lines else "it said nothing"

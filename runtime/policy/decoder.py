@@ -32,7 +32,9 @@ class Weights:
     def __init__(self, base: Mapping[str, Tensor], adapter: Adapter, dropout: float = 0.0) -> None:
         self._base = base
         self._loras = adapter.loras
-        self._changed = {path: _plus(base[path], delta) for path, delta in adapter.deltas.items()}
+        moved = {id(base[path]): _plus(base[path], delta) for path, delta in adapter.deltas.items()}
+        # by tensor, not by path: a tied one (embeddings and output) changes under both its names
+        self._changed = {path: moved[id(tensor)] for path, tensor in base.items() if id(tensor) in moved}
         self._dropout = dropout
         self.head: Head | None = adapter.head
 

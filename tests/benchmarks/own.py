@@ -52,9 +52,9 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = str(asked.threads)
     settings = dict(pair.split("=", 1) for pair in asked.set)
     write_job(asked.data, asked.out, train=asked.train, held=asked.held, threads=asked.threads, **settings)
-    from runtime.learning import train
+    from runtime.learning.run import Run
 
-    report = train.Run(asked.out)()
+    report = Run(asked.out)()
     print(json.dumps({"examples_per_second": report.examples_per_second, "seconds": report.seconds,
                       "accuracy": report.candidate.accuracy, "recall": report.candidate.recall}))  # fmt: skip
 

@@ -21,8 +21,9 @@ def main() -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    from runtime.learning import jobs, train
+    from runtime.learning import jobs
     from runtime.learning.candidate import LoraCandidate
+    from runtime.learning.run import Run
     from tests.benchmarks.own import write_job
 
     parser = argparse.ArgumentParser(description="gradient against the plain loop")
@@ -33,7 +34,7 @@ def main() -> None:
         directory = write_job(asked.data, Path(scratch) / "job", train=asked.examples, held=0, layers="top:8")
         job, taught, held = jobs.read(directory)
         jobs.write(directory, _float32(job), taught, held)
-        run = train.Run(directory)
+        run = Run(directory)
         assert isinstance(run.candidate, LoraCandidate)
         torch.manual_seed(1)
         with torch.no_grad():

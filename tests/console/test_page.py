@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import shutil
 from importlib import resources
 
 import pytest
 
+from tests.console.browser import PROGRAM, browser
 from tests.console.conftest import Running
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
-
-@pytest.mark.skipif(BROWSER is None, reason="no chromium on PATH")
+@pytest.mark.skipif(PROGRAM is None, reason="no chromium on PATH")
 async def test_page_shows_decisions_and_escapes_them(console: Running) -> None:
-    process = await asyncio.create_subprocess_exec(
-        BROWSER or "", "--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom",
-        f"--user-data-dir={console.data / 'browser'}", f"{console.url}/#{console.token}",
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    shown = (await process.communicate())[0].decode()
+    async with browser(console.data / "browser") as chromium:
+        shown = await chromium.page(f"{console.url}/#{console.token}", "80 % of the last judged decisions")
     assert "the living room is dark &lt;script&gt;alert(1)&lt;/script&gt;" in shown
     assert ">Correct</button>" in shown
     assert "adapter 3f9c0a1b2c3d (provisional)" in shown
     assert "Learning from 24 examples" in shown
-    assert "80 % of the last judged decisions" in shown
     assert console.token not in shown  # it is in the tab's storage, not in the page
 
 

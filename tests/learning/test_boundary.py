@@ -11,10 +11,11 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from runtime.errors import BadConfig
-from runtime.learning import boundary, train
+from runtime.learning import boundary
 from runtime.learning.boundary import Boundary
 from runtime.learning.candidate import LoraCandidate
 from runtime.learning.jobs import Base
+from runtime.learning.run import Run
 from runtime.learning.states import States
 from tests.learning.test_train import job_directory
 from tests.policy import tiny
@@ -25,9 +26,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Base]:
     return {name: tiny.family(name, tmp_path_factory.mktemp(name)) for name in tiny.FAMILIES}
 
 
-def prepared(directory: Path, model: Base, **settings: Any) -> train.Run:
+def prepared(directory: Path, model: Base, **settings: Any) -> Run:
     """A run whose candidate is not zero."""
-    made = train.Run(job_directory(directory, model, **{"layers": "top:2", "alpha": 16, **settings}))
+    made = Run(job_directory(directory, model, **{"layers": "top:2", "alpha": 16, **settings}))
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in made.candidate.parameters:
@@ -36,12 +37,12 @@ def prepared(directory: Path, model: Base, **settings: Any) -> train.Run:
     return made
 
 
-def ours(run: train.Run) -> tuple[float, list[Tensor]]:
+def ours(run: Run) -> tuple[float, list[Tensor]]:
     loss = run.fit._loss(range(len(run.items)))
     return loss.item(), list(torch.autograd.grad(loss, run.candidate.parameters))
 
 
-def plain(run: train.Run, adapter: Path) -> tuple[float, list[Tensor]]:
+def plain(run: Run, adapter: Path) -> tuple[float, list[Tensor]]:
     """The definition: PEFT on the model of transformers, every example alone, its whole text, all logits."""
     from peft import PeftModel
 
@@ -103,8 +104,8 @@ def test_states_outlive_the_run(models: dict[str, Base], tmp_path: Path) -> None
     assert changed._keep(changed.forward) == count  # another cut, other states
 
 
-def with_states(directory: Path, model: Base, states: Path, **settings: Any) -> train.Run:
-    run = train.Run(job_directory(directory, model, states=states, **{"layers": "top:2", **settings}))
+def with_states(directory: Path, model: Base, states: Path, **settings: Any) -> Run:
+    run = Run(job_directory(directory, model, states=states, **{"layers": "top:2", **settings}))
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in run.candidate.parameters:

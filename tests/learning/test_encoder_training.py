@@ -19,6 +19,7 @@ from runtime.learning import jobs, train
 from runtime.learning.candidate import LoraCandidate
 from runtime.learning.jobs import Base, Job
 from runtime.learning.registry import Registry, same_fingerprint
+from runtime.learning.run import CANDIDATE, Run
 from runtime.messages import Action, Example
 from runtime.policy.backbone import BASE
 from runtime.policy.encoder import Encoder
@@ -108,14 +109,14 @@ def test_from_job_to_a_serving_adapter(bases: dict[str, Base], tmp_path: Path, m
             wanted = logs(plain, words, example.text, SCOPES[example.scope])
         assert row.log_probs == pytest.approx(wanted.tolist(), abs=1e-3)
 
-    second = train.Run(job_directory(tmp_path / "next", model, champion=directory / jobs.ADAPTER, min_steps=1))()
+    second = Run(job_directory(tmp_path / "next", model, champion=directory / jobs.ADAPTER, min_steps=1))()
     assert second.champion.recall == 1.0
 
 
 @pytest.mark.parametrize("layers", ["top:2", "all"])
 @pytest.mark.parametrize("name", tiny.ENCODERS)
 def test_the_gradient_is_that_of_the_plain_loop(name: str, layers: str, bases: dict[str, Base], tmp_path: Path) -> None:
-    run = train.Run(job_directory(tmp_path / "job", bases[name], layers=layers, alpha=16))
+    run = Run(job_directory(tmp_path / "job", bases[name], layers=layers, alpha=16))
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in run.candidate.parameters:
@@ -142,7 +143,7 @@ def test_the_gradient_is_that_of_the_plain_loop(name: str, layers: str, bases: d
 @pytest.mark.parametrize(("name", "folder"), [("roberta", "encoder.layer.3."), ("distilbert", "transformer.layer.3.")])
 def test_only_the_top_layers_are_trained(name: str, folder: str, bases: dict[str, Base], tmp_path: Path) -> None:
     directory = job_directory(tmp_path / "job", bases[name], layers="top:1", min_steps=2)
-    train.Run(directory)()
+    Run(directory)()
     names = safetensors_names(directory / jobs.ADAPTER / "adapter_model.safetensors")
     assert len(names) == 2 * 6
     assert all(f".{folder}" in name for name in names)
@@ -150,17 +151,17 @@ def test_only_the_top_layers_are_trained(name: str, folder: str, bases: dict[str
 
 @pytest.mark.parametrize("objective", ["dpo", "kto", "reward"])
 def test_every_objective_that_compares_answers(objective: str, bases: dict[str, Base], tmp_path: Path) -> None:
-    report = train.Run(job_directory(tmp_path / "job", bases["bert"], objective=objective))()
+    report = Run(job_directory(tmp_path / "job", bases["bert"], objective=objective))()
     assert report.candidate.recall > report.champion.recall
 
 
 def test_it_goes_on_from_another_adapter(bases: dict[str, Base], tmp_path: Path) -> None:
     first = job_directory(tmp_path / "first", bases["bert"], min_steps=5)
-    train.Run(first)()
-    second = train.Run(job_directory(tmp_path / "second", bases["bert"], start=str(first / jobs.ADAPTER)))
+    Run(first)()
+    second = Run(job_directory(tmp_path / "second", bases["bert"], start=str(first / jobs.ADAPTER)))
     second._serve()
     second.backbone.load("first", first / jobs.ADAPTER)
-    assert second.backbone.fingerprint(train.CANDIDATE) == pytest.approx(second.backbone.fingerprint("first"), abs=1e-3)
+    assert second.backbone.fingerprint(CANDIDATE) == pytest.approx(second.backbone.fingerprint("first"), abs=1e-3)
 
 
 @pytest.mark.parametrize(

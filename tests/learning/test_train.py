@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from runtime.errors import Unavailable
 from runtime.learning import candidate, fit, jobs, parent, train
 from runtime.learning.jobs import Base, Job, Report
 from runtime.learning.registry import Registry, same_fingerprint
+from runtime.learning.run import Run
 from runtime.messages import Action, Example
 from runtime.policy.backbone import Backbone
 from runtime.policy.scoring import Scorer
@@ -62,6 +63,7 @@ def job_directory(
     champion: Path | None = None,
     held: int = 1,
     states: Path | None = None,
+    taught: Sequence[Example] = TRAIN,
     **settings: Any,
 ) -> Path:
     chosen = LearnerConfig(**{"layers": "all", "epochs": 1, "min_steps": 100, "lr": 0.02, "batch": 6, **settings})
@@ -70,7 +72,7 @@ def job_directory(
         settings=chosen.model_dump(mode="json"), reply_tokens=12,
         states=str(states or ""),
     )  # fmt: skip
-    jobs.write(directory, job, TRAIN, HELD[:held])
+    jobs.write(directory, job, taught, HELD[:held])
     return directory
 
 
@@ -120,7 +122,7 @@ def test_the_champion_is_judged_on_the_same_items(model: Base, tmp_path: Path) -
 
 
 def report_of(directory: Path) -> Report:
-    return train.Run(directory)()
+    return Run(directory)()
 
 
 def test_the_same_seed_gives_the_same_weights(model: Base, tmp_path: Path) -> None:
@@ -143,7 +145,7 @@ def test_few_held_out_items_do_not_end_it(model: Base, tmp_path: Path) -> None:
 
 def test_only_the_top_layers_are_trained(model: Base, tmp_path: Path) -> None:
     directory = job_directory(tmp_path / "job", model, layers="top:1", min_steps=2)
-    train.Run(directory)()
+    Run(directory)()
     header = safetensors_names(directory / jobs.ADAPTER / "adapter_model.safetensors")
     assert header
     assert all(".layers.3." in name for name in header)
@@ -158,7 +160,7 @@ def safetensors_names(path: Path) -> list[str]:
 def test_another_architecture_by_configuration(tmp_path: Path) -> None:
     model = tiny.gpt2(tmp_path / "gpt2")
     directory = job_directory(tmp_path / "job", model, targets=["c_attn", "c_fc"])
-    done = train.Run(directory)()
+    done = Run(directory)()
     assert done.candidate.recall > done.champion.recall
 
 
@@ -224,7 +226,7 @@ def test_a_trainer_whose_daemon_was_killed_ends(model: Base, tmp_path: Path, mon
     directory = job_directory(tmp_path / "job", model)
     monkeypatch.setattr(parent, "_parent", os.getpid())  # not the parent of this process
     with pytest.raises(Unavailable, match="the daemon that wanted this run is gone"):
-        train.Run(directory)()
+        Run(directory)()
 
 
 def test_stale_examples_are_left_out_of_all_figures(model: Base, tmp_path: Path) -> None:
