@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from safetensors.numpy import save_file
 
 from runtime import config
@@ -29,6 +31,7 @@ from runtime.situations import Catalogues
 from tests.stages import BRIGHT, DIM, LAMP, decision, percept
 
 FINGERPRINT = (-0.5, -1.5)
+NOON = 12 * 3600.0
 BASE = jobs.Base(directory="nowhere", revision="r1", dtype="float32")
 SAFETY = 20.0  # seconds after which a test that hangs is ended
 
@@ -105,11 +108,13 @@ async def teach(journal: Journal, number: int) -> Feedback:
 
 
 @asynccontextmanager
-async def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> AsyncIterator[Parts]:
+async def parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taught: int = 3, **settings: Any
+) -> AsyncIterator[Parts]:
     monkeypatch.setattr(learner, "POLL", 0.01)
     read = config.load(None, agent={"data": tmp_path}, learner=settings)
     async with Journal.open(tmp_path / "j.db") as journal:
-        for number in range(3):
+        for number in range(taught):
             await teach(journal, number)
         bus, worker, serving, store = Bus(), Worker(), Serving("base"), registry.Registry(tmp_path / "adapters")
         stage = Learner(
@@ -287,3 +292,77 @@ async def test_rollback_and_restart_serve_what_the_journal_says(
         (p.store.directory(first) / registry.WEIGHTS).write_bytes(b"changed on disk")
         await p.learner.restore()
         assert p.serving.adapter == second, "the newest one that still verifies"
+
+
+def written_job(p: Parts, cycle: Cycle) -> jobs.Job:
+    return jobs.read(p.folder / "jobs" / cycle.id)[0]
+
+
+async def test_too_many_for_the_budget_go_on_from_what_serves_until_there_is_time_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored = jobs.Scores(accuracy=1.0, recall=1.0)
+    good = replace(a_report(), holdout=50, wins=30, candidate=scored, examples_per_second=0.1)
+    async with parts(tmp_path, monkeypatch, budget=10.0) as p:
+        p.trainer_makes(1.0, report=msgspec.json.encode(good))
+        first = await p.cycle()
+        assert (first.state, written_job(p, first).partial) == ("released", False)
+        await teach(p.journal, 3)
+        p.trainer_makes(2.0, report=msgspec.json.encode(good))
+        second = await p.cycle()
+        job = written_job(p, second)
+        assert (second.state, job.partial) == ("provisional", True)
+        assert "trained on a part" in second.reason
+        assert job.settings["start"] == job.champion == str(p.store.directory(first.adapter))
+        assert set(p.store.manifest(second.adapter).lineage) == {"fb-0", "fb-1", "fb-2", "fb-3"}
+    async with parts(tmp_path, monkeypatch, taught=0, budget=10.0, idle=1.0) as p:  # after a restart
+        await p.learner.restore()
+        await p.learner._close_interrupted()
+        assert p.learner._due(SimpleNamespace(last_at=0.0)) == "idle", "nothing new, but a whole cycle is owed"
+        p.trainer_makes(3.0, report=msgspec.json.encode(good))
+        third = await p.learner.cycle(whole=True)
+        assert (third.state, written_job(p, third).partial) == ("released", False)
+        assert p.learner._due(SimpleNamespace(last_at=0.0)) == ""
+
+
+async def test_what_a_search_finds_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = msgspec.json.encode(replace(a_report(), tuned={"lr": 0.004, "rank": 8}))
+    async with parts(tmp_path, monkeypatch, tune=True) as p:
+        p.trainer_makes(1.0, report=found)
+        asked = await p.cycle()
+        assert not written_job(p, asked).settings["tune"], "somebody waits for it"
+        idle = await p.learner.cycle(whole=True)
+        settings = written_job(p, idle).settings
+        assert (settings["tune"], settings["lr"], settings["rank"]) == (True, 0.004, 8)
+
+
+async def test_closed_hours_and_a_busy_machine_let_no_cycle_start_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for settings in ({"hours": "22:00-06:00"}, {"max_load": 0.001}):
+        (folder := tmp_path / next(iter(settings))).mkdir()
+        async with parts(folder, monkeypatch, after=1, **settings) as p:
+            monkeypatch.setattr(os, "getloadavg", lambda: (1.0, 1.0, 1.0))
+            monkeypatch.setattr(p.learner, "_clock", lambda: NOON)
+            monkeypatch.setattr(p.learner, "_timezone", UTC)
+            p.learner._new = 5
+            assert p.learner._due(SimpleNamespace(last_at=NOON)) == ""
+            monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
+            monkeypatch.setattr(p.learner, "_clock", lambda: NOON + 12 * 3600)
+            assert p.learner._due(SimpleNamespace(last_at=NOON)) == "count"
+
+
+async def test_disliked_answers_reach_the_objectives_that_want_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for objective, count in (("candidates", 3), ("reward", 4), ("kto", 4)):
+        (folder := tmp_path / objective).mkdir()
+        async with parts(folder, monkeypatch, objective=objective) as p:
+            said = percept(9, "situation 9")
+            made = decision(9, BRIGHT, 9.0)
+            bad = Feedback(id="fb-9", decision_id=made.id, kind="rating", source="Ana", at=10.0, rating=-1.0)
+            await p.journal.put(said, made, bad)
+            p.trainer_makes(1.0)
+            ended = await p.cycle()
+            train, held = jobs.read(p.folder / "jobs" / ended.id)[1:]
+            assert len(train) + len(held) == count, objective
