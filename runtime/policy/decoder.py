@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,10 +21,11 @@ from transformers.pytorch_utils import Conv1D
 
 from runtime.policy.adapter import Adapter, Head, Lora
 from runtime.policy.attention import Attention, Heads
-from runtime.policy.layout import NO_PAST, Layout, Past
+from runtime.policy.layout import NO_PAST, KeysValues, Layout, Past
 from runtime.policy.steps import Steps, finish
 
 Rotation = tuple[Tensor, Tensor]
+Known = Callable[[KeysValues], KeysValues]  # new keys and values -> with those of the past before them
 
 
 class Weights:
@@ -197,8 +199,7 @@ class Decoder:
             kind = block.attention.kind
             if kind not in rotations:
                 rotations[kind] = self._rotation(states, layout, kind)
-            known = past.layers[index] if past.layers else None
-            states, kv = self._block(weights, block, states, attention, rotations[kind], known)
+            states, kv = self._block(weights, block, states, attention, rotations[kind], partial(past.layer, index))
             made.append(kv)
             yield
         return states, Past(layout.positions, tuple(made))
@@ -218,8 +219,8 @@ class Decoder:
 
     def _block(
         self, weights: Weights, block: Block, x: Tensor, attention: Attention, rotation: Rotation | None,
-        known: tuple[Tensor, Tensor] | None,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:  # fmt: skip
+        known: Known,
+    ) -> tuple[Tensor, KeysValues]:  # fmt: skip
         y, kv = self._attend(
             weights, block.attention, self._normed(weights, x, block.before_attention), attention, rotation, known
         )
@@ -234,8 +235,8 @@ class Decoder:
 
     def _attend(
         self, weights: Weights, a: Projections, x: Tensor, attention: Attention, rotation: Rotation | None,
-        known: tuple[Tensor, Tensor] | None,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:  # fmt: skip
+        known: Known,
+    ) -> tuple[Tensor, KeysValues]:  # fmt: skip
         made = weights.joined(x, a.inputs, self._transposed)
         q, k, v = made if len(made) == 3 else made[0].chunk(3, -1)
         count, heads = len(x), a.heads
@@ -245,10 +246,7 @@ class Decoder:
         if rotation is not None:
             q, k = torch.split(_rotate(torch.cat([q, k], 1), rotation), [heads.heads, heads.kv_heads], 1)
         k, v = k.transpose(0, 1), v.transpose(0, 1)  # [kv heads, T, size]
-        kv = k, v
-        if known is not None:
-            k, v = torch.cat([known[0], k], 1), torch.cat([known[1], v], 1)
-        return weights.linear(attention(q, k, v, heads), a.out, self._transposed), kv
+        return weights.linear(attention(q, *known((k, v)), heads), a.out, self._transposed), (k, v)
 
     def _normed(self, weights: Weights, x: Tensor, path: str) -> Tensor:
         if not path:

@@ -12,13 +12,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+KeysValues = tuple[Tensor, Tensor]
+
 
 @dataclass(frozen=True)
 class Past:
-    """What was computed before: positions [S] and, for each layer, keys and values [kv heads, S, head size]."""
+    """What was computed before: positions [S] and, for each layer, keys and values [kv heads, S, head size]. A `stem`,
+    such as a prompt that many rows follow, stays where it is; `layers` hold what came after it."""
 
     positions: Tensor
-    layers: tuple[tuple[Tensor, Tensor], ...]
+    layers: tuple[KeysValues, ...]
+    stem: tuple[KeysValues, ...] = ()
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -27,11 +31,22 @@ class Past:
         """Both, one after the other."""
         if not len(self):
             return new
-        joined = (
-            (torch.cat([k, more_k], 1), torch.cat([v, more_v], 1))
-            for (k, v), (more_k, more_v) in zip(self.layers, new.layers, strict=True)
-        )
-        return Past(torch.cat([self.positions, new.positions]), tuple(joined))
+        positions = torch.cat([self.positions, new.positions])
+        if not self.stem:
+            return Past(positions, new.layers, self.layers)
+        joined = (_joined(before, after) for before, after in zip(self.layers, new.layers, strict=True))
+        return Past(positions, tuple(joined), self.stem)
+
+    def layer(self, index: int, *new: KeysValues) -> KeysValues:
+        """Keys and values of a layer, and then the new ones; one of both must be there."""
+        return _joined(*(part[index] for part in (self.stem, self.layers) if part), *new)
+
+
+def _joined(*parts: KeysValues) -> KeysValues:
+    if len(parts) == 1:
+        return parts[0]
+    keys, values = zip(*parts, strict=True)
+    return torch.cat(keys, 1), torch.cat(values, 1)
 
 
 NO_PAST = Past(torch.empty(0, dtype=torch.long), ())

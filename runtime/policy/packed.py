@@ -16,6 +16,8 @@ from runtime.policy import shared
 from runtime.policy.adapter import Adapter
 from runtime.policy.decoder import Weights
 
+PARTS = ("weight", "bias")
+
 
 class Pack(NamedTuple):
     """One matrix [in, sum(out)] in an opaque layout, and where each layer's outputs end."""
@@ -72,7 +74,7 @@ class Packed(Weights):
         return torch.split(self._product(x, paths, transposed), list(self._pack(paths, transposed).sizes), -1)
 
     def _pack(self, paths: tuple[str, ...], transposed: bool) -> Pack:
-        changed = any(f"{path}.{part}" in self._changed for path in paths for part in ("weight", "bias"))
+        changed = self._changed and any(f"{path}.{part}" in self._changed for path in paths for part in PARTS)
         return (self._own if changed else self._packs).get(paths, transposed)
 
     def _product(self, x: Tensor, paths: tuple[str, ...], transposed: bool) -> Tensor:

@@ -33,7 +33,8 @@ class Whole:
     def hidden(self, weights: Weights, ids: Tensor, layout: Layout, past: Past) -> tuple[Tensor, Past]:
         """Hidden states [T, d] after the last norm, and what these tokens add to the past."""
         cache = DynamicCache(config=self._model.config)
-        for index, (keys, values) in enumerate(past.layers):
+        for index in range(len(past.layers)):
+            keys, values = past.layer(index)
             cache.update(keys[None], values[None], index)
         dtype = next(self._model.parameters()).dtype
         mask = torch.zeros(layout.visible.shape, dtype=dtype, device=ids.device)
