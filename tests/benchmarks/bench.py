@@ -4,7 +4,8 @@
 
 Every part is a program of its own whose last line is JSON; what it said is kept in `build/bench/`, so a run that was broken
 off goes on where it was. `--long` adds the time to 65 % accuracy of TRL (a quarter of an hour and more).
-The table and `build/bench.json` (ratios; medians of all repetitions) are made from what is there.
+All parts are run once, then all again: a shared machine has slow and fast minutes, and what is compared should share them.
+The table and `build/bench.json` are made from what is there: a ratio is the median of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -72,23 +73,24 @@ def parts(threads: int) -> list[Part]:
     ]
 
 
-def measure(part: Part, threads: int, times: int) -> None:
-    """Run it until there are enough results of it."""
+def measure(part: Part, threads: int, number: int) -> None:
+    """Run it for this round, unless it was."""
     path = OUT / f"{part.name}.json"
     found: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
-    while len(found) < min(part.times, times):
-        print(f"{part.name} {len(found) + 1}/{part.times}", flush=True)
-        environment = {
-            **os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1",
-            "TOKENIZERS_PARALLELISM": "false", **part.environment,
-        }  # fmt: skip
-        command = [sys.executable, "-W", "ignore", "-m", part.module, *part.arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            print(f"  failed: {(done.stderr or done.stdout).strip().splitlines()[-1][:200]}", flush=True)
-            return
-        found.append(json.loads(done.stdout.strip().splitlines()[-1]))
-        path.write_text(json.dumps(found, indent=1))
+    if len(found) >= min(part.times, number):
+        return
+    print(f"{part.name} {number}/{part.times}", flush=True)
+    environment = {
+        **os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false", **part.environment,
+    }  # fmt: skip
+    command = [sys.executable, "-W", "ignore", "-m", part.module, *part.arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"  failed: {(done.stderr or done.stdout).strip().splitlines()[-1][:200]}", flush=True)
+        return
+    found.append(json.loads(done.stdout.strip().splitlines()[-1]))
+    path.write_text(json.dumps(found, indent=1))
 
 
 class Results:
@@ -99,17 +101,21 @@ class Results:
             path.stem: json.loads(path.read_text()) for path in OUT.glob("*.json") if path not in (SHORT, LISTED)
         }
 
+    def _values(self, part: str, *keys: str) -> list[float]:
+        return [value for run in self._found.get(part, []) if (value := _at(run, keys)) is not None]
+
     def median(self, part: str, *keys: str) -> float | None:
-        values = [value for run in self._found.get(part, []) if (value := _at(run, keys)) is not None]
+        values = self._values(part, *keys)
         return float(statistics.median(values)) if values else None
 
     def spread(self, part: str, *keys: str) -> str:
-        values = [value for run in self._found.get(part, []) if (value := _at(run, keys)) is not None]
+        values = self._values(part, *keys)
         return f"{min(values):.4g} to {max(values):.4g}" if len(values) > 1 else ""
 
     def ratio(self, over: tuple[str, ...], under: tuple[str, ...]) -> float | None:
-        a, b = self.median(*over), self.median(*under)
-        return a / b if a is not None and b else None
+        """The median of the rounds' ratios."""
+        ratios = [a / b for a, b in zip(self._values(*over), self._values(*under), strict=False) if b]
+        return float(statistics.median(ratios)) if ratios else None
 
 
 def _at(run: Any, keys: Sequence[str]) -> float | None:
@@ -193,8 +199,9 @@ def main() -> None:
         for part in chosen:
             (OUT / f"{part.name}.json").unlink(missing_ok=True)
     _data()
-    for part in chosen:
-        measure(part, asked.threads, asked.times)
+    for number in range(1, asked.times + 1):
+        for part in chosen:
+            measure(part, asked.threads, number)
     rows = figures(Results())
     for key, figure, target, behind in rows:
         print(f"{key:32} {'-' if figure is None else f'{figure:.4g}':>10}  {target:8} {behind}")
