@@ -15,8 +15,9 @@ from torch import Tensor
 from runtime.errors import BadConfig
 from runtime.learning.states import Row, States
 from runtime.policy import layout as layouts
+from runtime.policy import shared
 from runtime.policy.backbone import BASE, Backbone
-from runtime.policy.decoder import Decoder, Weights
+from runtime.policy.decoder import Decoder, Weights, layer_of
 from runtime.policy.layout import NO_PAST, Layout, Past
 
 TOKENS = 512  # of one pass below the cut
@@ -51,7 +52,13 @@ class Boundary:
             )
             self._states.put(prefix, dict(zip(part, torch.split(states, [len(row) for row in part]), strict=True)))
         self._states.flush()
+        self._release()
         return len(wanted)
+
+    def _release(self) -> None:
+        """The layers below the cut are not looked at while the others are trained: their memory may go."""
+        state = self._backbone.state
+        shared.release(state[path] for path in state if (layer := layer_of(path)) is not None and layer < self._cut)
 
     def _prompt(self, prefix: Row, wanted: bool) -> Past:
         """What the rows after a prompt see of it below the cut; its own states are kept if they are `wanted`."""

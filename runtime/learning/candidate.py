@@ -18,7 +18,7 @@ from runtime.learning import penalties, pruning
 from runtime.policy import adapter as adapters
 from runtime.policy.adapter import Adapter, Head, Lora
 from runtime.policy.backbone import Backbone
-from runtime.policy.decoder import trained_paths
+from runtime.policy.decoder import layer_of, trained_paths
 from runtime.policy.encoder import Encoder
 
 
@@ -135,7 +135,7 @@ class DeltaCandidate(Candidate):
         self._deltas = {
             path: nn.Parameter(torch.zeros(parameter.shape, device=parameter.device))
             for path, parameter in backbone.model.named_parameters()
-            if whole or _layer(path) in layers
+            if whole or layer_of(path) in layers
         }
 
     @property
@@ -211,10 +211,6 @@ def which_layers(wanted: str, count: int) -> list[int]:
     if wanted == "all":
         return list(range(count))
     return list(range(max(0, count - int(wanted.removeprefix("top:"))), count))
-
-
-def _layer(path: str) -> int | None:
-    return next((int(part) for part in path.split(".") if part.isdigit()), None)
 
 
 def _same_paths(directory: Path, found: set[str], wanted: set[str]) -> None:

@@ -15,7 +15,7 @@ import msgspec
 
 from runtime.errors import Unavailable
 from runtime.learning import jobs
-from runtime.processes import environment
+from runtime.processes import TRAINING, environment
 
 GRACE = 5.0  # seconds between asking the trainer to stop and killing it
 LONGEST = 2.0  # seconds it stands still for one decision, at most
@@ -62,7 +62,7 @@ class Trainer:
         with _written(output) as stream:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "runtime.learning.train", *arguments, "--parent", str(os.getpid()),
-                stdin=stdin, stdout=stream, stderr=stream, env=environment(self._threads), start_new_session=True,
+                stdin=stdin, stdout=stream, stderr=stream, env=environment(self._threads, TRAINING), start_new_session=True,
             )  # fmt: skip
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, self._process.pid, self._nice)

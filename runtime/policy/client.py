@@ -21,7 +21,7 @@ from runtime.learning.jobs import Base
 from runtime.messages import Action
 from runtime.policy import protocol
 from runtime.policy.protocol import Answer, Failed, Hello, Load, Loaded, Request, Row, Score, Scored, Unload
-from runtime.processes import environment
+from runtime.processes import SERVING, environment
 
 log = structlog.get_logger("policy")
 LIVE_FLOOR = 1e-3  # of a decision: what lies below less likely tokens shares their probability
@@ -235,7 +235,7 @@ class Policy:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "runtime.policy.worker", str(theirs.fileno()), json.dumps(self._settings),
                 pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
-                env=environment(self._threads), start_new_session=True,
+                env=environment(self._threads, SERVING), start_new_session=True,
             )  # fmt: skip
         return await asyncio.open_connection(sock=ours)
 

@@ -291,12 +291,16 @@ def _embed_scale(model: Any) -> Tensor | None:
     return torch.tensor(model.config.get_text_config().hidden_size ** 0.5)
 
 
+def layer_of(path: str) -> int | None:
+    """The number of the layer that a module or parameter belongs to."""
+    return next((int(part) for part in path.split(".") if part.isdigit()), None)
+
+
 def trained_paths(model: Any, layers: Sequence[int], targets: Sequence[str]) -> list[str]:
     """The linear layers of these layers, or those of them with one of these names (`q_proj`), in the model's order."""
     found = []
     for path, module in model.named_modules():
-        parts = path.split(".")
-        index = next((int(part) for part in parts if part.isdigit()), None)
-        if index in layers and isinstance(module, nn.Linear | Conv1D) and (not targets or parts[-1] in targets):
+        wanted = not targets or path.split(".")[-1] in targets
+        if wanted and layer_of(path) in layers and isinstance(module, nn.Linear | Conv1D):
             found.append(path)
     return found

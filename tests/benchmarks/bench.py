@@ -61,7 +61,7 @@ def parts(threads: int) -> list[Part]:
         Part("llama_cpp", "tests.benchmarks.peers.llama_cpp", (*listed, *t, "--decisions", "20")),
         Part("llama_cpp_q4_0", "tests.benchmarks.peers.llama_cpp", (*listed, *t, "--decisions", "20", "--requantise", "Q4_0")),
         Part("live", "tests.benchmarks.own_live", short),
-        Part("swap", "tests.benchmarks.own_swap", (*short, *adapter), times=1),
+        Part("swap", "tests.benchmarks.own_swap", (*short, *adapter, "--rate", "3"), times=1),
         Part(
             "trl_to_65", trl, (*short, *t, "--recipe", "bf16", "--until", "0.65", "--epochs", "3", "--resume", "--out", str(OUT / "trl")),
             times=1, long=True,
