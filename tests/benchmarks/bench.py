@@ -63,7 +63,7 @@ def parts(threads: int) -> list[Part]:
         Part("live", "tests.benchmarks.own_live", short),
         Part("swap", "tests.benchmarks.own_swap", (*short, *adapter, "--rate", "3"), times=1),
         Part(
-            "trl_to_65", trl, (*short, *t, "--recipe", "bf16", "--until", "0.65", "--epochs", "3", "--resume", "--out", str(OUT / "trl")),
+            "trl_to_65", trl, (*short, *t, "--train", "512", "--recipe", "bf16", "--until", "0.65", "--epochs", "3", "--resume", "--out", str(OUT / "trl")),
             times=1, long=True,
         ),
     ]  # fmt: skip

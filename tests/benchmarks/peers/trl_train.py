@@ -29,7 +29,7 @@ from typing import Any
 from tests.benchmarks.peers import common, data
 
 WARM_UP = 2  # steps that a throughput does not count
-QUARTERS = 4  # checkpoints an epoch
+PARTS = 2  # checkpoints an epoch
 LEARNING_RATE, SHARE_WARM_UP = 2e-3, 0.06
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 QUICK = {
@@ -61,6 +61,7 @@ def main() -> None:
     common.prepare(arguments)
     common.set_threads(arguments)
     contents = data.read(arguments.data)
+    contents["train"] = contents["train"][: arguments.train]
     if arguments.seconds:
         common.emit(throughput(contents, arguments))
     else:
@@ -70,6 +71,7 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = common.parser(__doc__)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--train", type=int, help="only so many of the training items")
     parser.add_argument("--recipe", choices=RECIPES, required=True)
     parser.add_argument("--layers", default="top:8", help="of the tuned recipes; `all` or `top:K`")
     parser.add_argument("--batch", type=int, default=8)
@@ -121,7 +123,7 @@ def to_accuracy(contents: dict[str, Any], arguments: argparse.Namespace) -> dict
 
     steps = -(-len(contents["train"]) // arguments.batch)
     made = trainer(
-        contents, arguments, arguments.out, num_train_epochs=arguments.epochs, save_steps=max(1, steps // QUARTERS),
+        contents, arguments, arguments.out, num_train_epochs=arguments.epochs, save_steps=max(1, steps // PARTS),
         save_strategy="steps",
     )  # fmt: skip
     times = read_times(arguments.out) if arguments.resume else []
