@@ -20,7 +20,7 @@ from runtime.errors import Unavailable
 from runtime.learning.jobs import Base
 from runtime.messages import Action
 from runtime.policy import protocol
-from runtime.policy.protocol import Answer, Failed, Hello, Load, Loaded, Request, Row, Score, Scored, Unload
+from runtime.policy.protocol import Answer, Done, Failed, Hello, Load, Loaded, Request, Row, Score, Scored, Unload
 from runtime.processes import SERVING, environment
 
 log = structlog.get_logger("policy")
@@ -60,6 +60,7 @@ class Policy:
         self._deciding = 0
         self.on_busy: Callable[[bool], None] = lambda busy: None  # told when decisions begin and end to wait
         self.mixed = 0  # answers that named another adapter than was asked for; must stay 0
+        self.held_ms = 0.0  # by the longest step of loading and unloading adapters so far
 
     async def __aenter__(self) -> Policy:
         self._keeper = asyncio.create_task(self._keep(), name="policy worker")
@@ -145,11 +146,14 @@ class Policy:
         answer = await self._ask(Load(number=next(self._numbers), adapter=adapter, directory=str(directory)))
         assert isinstance(answer, Loaded), answer
         self._adapters[adapter] = str(directory)
+        self.held_ms = max(self.held_ms, answer.held_ms)
         return answer.fingerprint
 
     async def unload(self, adapter: str) -> None:
         self._adapters.pop(adapter, None)
-        await self._ask(Unload(number=next(self._numbers), adapter=adapter))
+        answer = await self._ask(Unload(number=next(self._numbers), adapter=adapter))
+        assert isinstance(answer, Done), answer
+        self.held_ms = max(self.held_ms, answer.held_ms)
 
     async def _ask(self, request: Request) -> Answer:
         if self._keeper is None or self._keeper.done():

@@ -60,6 +60,7 @@ class Load(Message, frozen=True, kw_only=True, tag=True):
 class Loaded(Message, frozen=True, kw_only=True, tag=True):
     number: int = 0
     fingerprint: list[float]
+    held_ms: float = 0.0  # its longest step: by so much a decision may have been held up
 
 
 class Unload(Message, frozen=True, kw_only=True, tag=True):
@@ -68,9 +69,10 @@ class Unload(Message, frozen=True, kw_only=True, tag=True):
 
 
 class Done(Message, frozen=True, kw_only=True, tag=True):
-    """Carried out; there is nothing to say."""
+    """Carried out."""
 
     number: int = 0
+    held_ms: float = 0.0
 
 
 class Failed(Message, frozen=True, kw_only=True, tag=True):

@@ -15,6 +15,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -68,7 +69,8 @@ class Worker:
         self._scorer = scorer
         self._live: deque[Score] = deque()
         self._bulk: deque[Score] = deque()
-        self._loads: deque[tuple[Load, Steps[Answer]]] = deque()
+        self._loads: deque[tuple[Load, Steps[Loaded]]] = deque()
+        self._held_ms = 0.0  # by the longest step of the load that is under way
 
     def run(self) -> None:
         """Until the daemon closes the connection (EOFError)."""
@@ -132,24 +134,28 @@ class Worker:
         return Scored(rows=rows, adapter=request.adapter)
 
     def _unload(self, request: Unload) -> Answer:
+        begun = time.perf_counter()
         self._scorer.forget(request.adapter)
         self._scorer.backbone.unload(request.adapter)
-        return Done()
+        return Done(held_ms=_since(begun))
 
     def _advance(self) -> None:
         """One step of the first load."""
         request, steps = self._loads[0]
+        begun = time.perf_counter()
         try:
             next(steps)
+            self._held_ms = max(self._held_ms, _since(begun))
             return
         except StopIteration as end:
-            answer: Answer = end.value
+            answer: Answer = replace(end.value, held_ms=max(self._held_ms, _since(begun)))
         except Exception as error:
             answer = _failed(error)
+        self._held_ms = 0.0
         self._loads.popleft()
         self._send(request, answer)
 
-    def _loading(self, request: Load) -> Steps[Answer]:
+    def _loading(self, request: Load) -> Steps[Loaded]:
         backbone = self._scorer.backbone
         yield from backbone.loading(request.adapter, Path(request.directory))
         found = yield from backbone.fingerprinting(request.adapter)
@@ -165,6 +171,10 @@ class Worker:
 
     def _send(self, request: Request, answer: Answer) -> None:
         protocol.send(self._connection, replace(answer, number=request.number))
+
+
+def _since(begun: float) -> float:
+    return (time.perf_counter() - begun) * 1000
 
 
 def _failed(error: Exception) -> Failed:

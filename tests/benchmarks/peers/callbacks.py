@@ -40,7 +40,8 @@ class Judged(TrainerCallback):  # type: ignore[misc,unused-ignore]
     def __init__(self, judge: Callable[[Path], float], until: float, out: Path, times: list[dict[str, Any]]) -> None:
         self.judge, self.until, self.out, self.times = judge, until, out, times
         self.elapsed: float = times[-1]["seconds"] if times else 0.0
-        self.resumed = 0.0
+        self.worked: float = times[-1]["cpu_seconds"] if times else 0.0  # says more where it was not alone
+        self.resumed, self.resumed_cpu = 0.0, 0.0
 
     @property
     def reached(self) -> float | None:
@@ -48,21 +49,23 @@ class Judged(TrainerCallback):  # type: ignore[misc,unused-ignore]
         return next((row["seconds"] for row in self.times if row["accuracy"] >= self.until), None)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.resumed = time.perf_counter()
+        self.resumed, self.resumed_cpu = time.perf_counter(), time.process_time()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        now = time.perf_counter()
+        now, cpu = time.perf_counter(), time.process_time()
         self.elapsed, self.resumed = self.elapsed + now - self.resumed, now
+        self.worked, self.resumed_cpu = self.worked + cpu - self.resumed_cpu, cpu
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         adapter = self.out / f"checkpoint-{state.global_step}"
         row = {"step": state.global_step, "epoch": round(state.epoch, 3), "seconds": round(self.elapsed, 2)}
+        row["cpu_seconds"] = round(self.worked, 2)
         self.times.append(row | {"accuracy": self.judge(adapter), "adapter": str(adapter)})
         beside = self.out / f"{TIMES}.new"
         beside.write_text(json.dumps(self.times, indent=1), encoding="utf-8")
         beside.replace(self.out / TIMES)
         control.should_training_stop = control.should_training_stop or self.reached is not None
-        self.resumed = time.perf_counter()
+        self.resumed, self.resumed_cpu = time.perf_counter(), time.process_time()
 
 
 def read_times(out: Path) -> list[dict[str, Any]]:
