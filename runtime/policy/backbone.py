@@ -188,13 +188,14 @@ class Backbone:
     def fingerprinting(self, name: str) -> Steps[list[float]]:
         """`fingerprint` in small steps, between which decisions can be made."""
         weights, values = self.weights(name), []
-        vocabulary = torch.arange(len(weights[f"{self._head}.weight"]), device=self.device)
-        tokens = [token % len(vocabulary) for token in PROBE_TOKENS]
+        size = len(weights[f"{self._head}.weight"])
+        tokens = [token % size for token in PROBE_TOKENS]
         for text in PROBES:
             row = self.tokenizer(text, add_special_tokens=False)["input_ids"]
             last = (yield from self.stepping(row, weights))[0][-1:]
             logits = []
-            for part in vocabulary.split(PART):
+            for start in range(0, size, PART):
+                part = torch.arange(start, min(start + PART, size), device=self.device)
                 with torch.inference_mode():
                     logits.append(self.logits(last, weights, part))
                 yield

@@ -72,7 +72,7 @@ def run(directory: Path, until: float) -> dict[str, Any]:
 
     made = Timed(directory) if until else Run(directory)
     report = made()
-    found = {
+    found: dict[str, Any] = {
         "examples_per_second": report.examples_per_second, "seconds": report.seconds,
         "accuracy": report.candidate.accuracy, "recall": report.candidate.recall,
     }  # fmt: skip
