@@ -54,7 +54,9 @@ def write(path: Path, *, limit: int | None, holdout: int | None, listed: bool) -
 
 
 def read(path: Path) -> dict[str, Any]:
+    """The file; the base model in the type that this CPU computes in (float32 where bfloat16 is switched off)."""
     contents: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    contents["base"] = msgspec.to_builtins(base.resolve(base.DEFAULT, "auto"))
     return contents
 
 
