@@ -11,6 +11,9 @@ from runtime.errors import CorrigibleError
 
 def main() -> None:
     """The program's entry point. Imports stay inside, so that `--help` is quick."""
+    os.environ.setdefault(
+        "OPENBLAS_NUM_THREADS", "1"
+    )  # the memory's sums are small; waiting threads would cost decisions
     from runtime.cli.commands import app
 
     try:

@@ -41,11 +41,13 @@ from runtime.guard import Guard, Modes
 from runtime.ingest import Ingest
 from runtime.journal import Journal, lock
 from runtime.learning.learner import Learner
+from runtime.learning.memory import Memory
 from runtime.learning.registry import Registry
 from runtime.messages import Command, Decision, Feedback, Message, Observation, Outcome, Percept
 from runtime.metrics import Metrics
 from runtime.perception import Perception
 from runtime.policy.client import Policy
+from runtime.remembering import Remembering
 from runtime.roles import Actuator, Context, Critic, Perceiver, Plugin, Rule, Sensor
 from runtime.situations import Catalogues
 from runtime.supervision import Child, supervise
@@ -83,9 +85,12 @@ class App:
             journal, self.bus, config.perception, loading.of_role(plugins, Perceiver),
             zone=self.zone, actuators=self.catalogues.actuators, scopes=self.catalogues.scopes,
         )  # fmt: skip
+        self.memory = Memory()
+        self.remembering = Remembering(journal, policy, self.catalogues, self.memory, window=config.learner.window)
         self.decider = Decider(
-            journal, self.bus, policy, self.catalogues, self.table, self.serving, config.policy, self.metrics
-        )
+            journal, self.bus, policy, self.catalogues, self.table, self.serving, config.policy, self.metrics,
+            memory=self.memory if config.policy.memory else None, seen=self.remembering.seen,
+        )  # fmt: skip
         guard = Guard(config.guard, config.agent.data / "KILL", clock=time.time, monotonic=time.monotonic)
         self.modes = Modes(dict(config.modes), _trusted(actuators), modes)
         self.acting = Acting(
@@ -94,7 +99,7 @@ class App:
         )  # fmt: skip
         self.learner = Learner(
             journal, self.bus, policy, self.catalogues, self.store, self.serving, config, self.metrics, policy.base,
-            timezone=self.zone,
+            memory=self.memory if config.policy.memory else None, timezone=self.zone,
         )  # fmt: skip
         policy.on_busy = self.learner.yield_to
         self.restored = False
@@ -102,6 +107,7 @@ class App:
         self.children = {plugin.name: Child(plugin.name) for plugin in plugins}
         self.control = Control(
             config, journal, self.bus, self.catalogues, self.ingest, self.decider, self.acting, self.modes, self.learner, self.store,
+            self.remembering,
             health=self.health, topics=self.topics,
         )  # fmt: skip
 
@@ -133,6 +139,8 @@ class App:
         group.create_task(self.decider.run(subscribe(Percept)), name="decision")
         group.create_task(self.acting.run(subscribe(Decision)), name="action")
         group.create_task(self.learner.run(subscribe(Feedback), self.decider), name="learner")
+        if self.config.policy.memory:
+            group.create_task(self.remembering.run(subscribe(Feedback)), name="memory")
         group.create_task(self.perception.run_timer(self.config.perception.timer), name="timer")
         for critic in loading.of_role(self.plugins, Critic):
             heard = subscribe(Observation, Percept, Decision, Command, Outcome)

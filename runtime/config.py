@@ -97,6 +97,7 @@ class PolicyConfig(Section):
     )
     threads: int = Field(1, ge=1, description="CPU threads of the policy worker")
     table: bool = Field(True, description="answer exact repeats of a correction from the table")
+    memory: bool = Field(True, description="let what was taught in similar situations join the decision")
     explore: float = Field(0.0, ge=0, le=0.5, description="chance to try another action of `explore_among`")
     explore_among: list[str] = Field([], description="tools that may be tried; empty = none")
     reply_tokens: int = Field(64, ge=1, le=1024, description="longest free text, in tokens")

@@ -25,6 +25,7 @@ from runtime.journal import Journal
 from runtime.learning.learner import Learner
 from runtime.learning.registry import Registry
 from runtime.messages import Action, Cycle, Decision, Feedback, Message, Observation, Outcome, Release, new_id
+from runtime.remembering import Remembering
 from runtime.roles import observe
 from runtime.situations import Catalogues
 
@@ -49,6 +50,7 @@ class Control:
         modes: Modes,
         learner: Learner,
         store: Registry,
+        remembering: Remembering,
         *,
         health: Callable[[], dict[str, Any]],
         topics: Callable[[], dict[str, Any]],
@@ -64,6 +66,7 @@ class Control:
         self._modes = modes
         self._learner = learner
         self._store = store
+        self._remembering = remembering
         self._health = health
         self._topics = topics
         self._clock = clock
@@ -123,6 +126,7 @@ class Control:
         return {
             **await self.row(decision),
             "candidates": self._candidates(decision),
+            "remembered": await self._remembered(decision, percept.text) if percept and decision.candidates else [],
             "p_behaviour": decision.p_behaviour,
             "note": decision.note,
             "table": {
@@ -144,12 +148,30 @@ class Control:
         rows = [
             {
                 "action": self._text(decision.scope, c.action),
-                "p_model": math.exp(c.log_model) if c.log_model is not None else None,
+                "p": _chance(c.log_both),
+                "p_model": _chance(c.log_model),
+                "p_memory": _chance(c.log_memory),
                 "log_model": c.log_model,
             }
             for c in decision.candidates
         ]
-        return sorted(rows, key=lambda row: -(row["p_model"] or 0.0))
+        return sorted(rows, key=lambda row: -(row["p"] or 0.0))
+
+    async def _remembered(self, decision: Decision, text: str) -> list[dict[str, Any]]:
+        """What people taught that speaks for this action now, the strongest first."""
+        found = []
+        for lesson, part in await self._remembering.causes(decision.scope, text, decision.actions[0]):
+            given = await self._journal.feedback(lesson.id)
+            found.append(
+                {
+                    "text": lesson.text,
+                    "part": part,
+                    "feedback_id": lesson.id,
+                    "source": given.source if given else "",
+                    "at": given.at if given else None,
+                }
+            )
+        return found
 
     def _lineage(self, adapter: str) -> dict[str, Any] | None:
         if adapter == "base":
@@ -323,3 +345,7 @@ class Control:
 def _written(text: str) -> Action | None:
     """An action that a person wrote; the door reads it against the decision's catalogue."""
     return Action(tool=TEXT, arguments={"text": text}) if text else None
+
+
+def _chance(log_p: float | None) -> float | None:
+    return math.exp(log_p) if log_p is not None else None

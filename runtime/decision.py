@@ -1,4 +1,5 @@
-"""Percept -> Decision: the table if this exact situation was corrected before, else the model; order kept within a scope.
+"""Percept -> Decision: the table if this exact situation was corrected before, else model and memory together; order kept
+within a scope.
 
 The adapter is read once per decision and handed to the scoring call, so a release never lands inside a decision.
 """
@@ -9,7 +10,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -19,6 +20,9 @@ from runtime.catalogue import Catalogue
 from runtime.config import PolicyConfig
 from runtime.errors import CorrigibleError
 from runtime.journal import Journal
+from runtime.learning import trust
+from runtime.learning.memory import Floats, Memory, unpacked
+from runtime.learning.trust import Belief, Trust
 from runtime.messages import NOTHING, Action, Candidate, Decision, Percept, derived_id
 from runtime.metrics import Metrics
 from runtime.situations import Catalogues
@@ -26,6 +30,7 @@ from runtime.table import CorrectionTable
 
 log = structlog.get_logger("decision")
 SCOPE_QUEUE = 256  # percepts a scope may be behind before perception waits
+WRITTEN = math.log(0.5)  # of a new reply where known ones compete: how likely its words are says nothing beside them
 STALE = 600.0  # seconds after which a situation is past, and nothing is done about it
 
 
@@ -40,17 +45,20 @@ class Scored(Protocol):
     def chosen(self) -> Action: ...
     @property
     def log_p(self) -> float: ...
+    @property
+    def feature(self) -> bytes: ...
 
 
 class Scorer(Protocol):
-    async def score_one(self, text: str, catalogue: Catalogue, adapter: str) -> Scored: ...
+    async def score_one(self, text: str, catalogue: Catalogue, adapter: str, *, feature: bool = False) -> Scored: ...
 
 
 class Serving:
-    """The pointer that a release flips: which adapter the next decision uses."""
+    """The pointer that a release flips: which adapter the next decision uses, and how far that one is trusted."""
 
     def __init__(self, adapter: str) -> None:
         self.adapter = adapter
+        self.trust: Trust = trust.BASE
 
 
 class Decider:
@@ -67,9 +75,12 @@ class Decider:
         config: PolicyConfig,
         metrics: Metrics,
         *,
+        memory: Memory | None = None,
+        seen: Callable[[str, str, Floats], None] = lambda scope, text, feature: None,
         clock: Callable[[], float] = time.time,
         seed: int = 0,
     ) -> None:
+        """`seen` is told what every situation is like: feedback on it may come."""
         self._journal = journal
         self._bus = bus
         self._policy = policy
@@ -78,10 +89,13 @@ class Decider:
         self._serving = serving
         self._config = config
         self._metrics = metrics
+        self._memory = memory
+        self._seen = seen
         self._clock = clock
         self._random = random.Random(seed)
         self._queues: dict[str, asyncio.Queue[Percept]] = {}
         self.table_on = config.table
+        self.memory_on = config.memory and memory is not None
         self.busy = 0  # decisions being made now
         self.last_at = clock()
 
@@ -114,7 +128,7 @@ class Decider:
         """The decision, not yet committed. Never raises for what the model or its worker does: it falls back."""
         started = time.perf_counter()
         catalogue = self._catalogues.of(percept.scope)
-        adapter = self._serving.adapter
+        adapter, trusted = self._serving.adapter, self._serving.trust
         age = self._clock() - percept.at
         if age > STALE:
             return self._decision(percept, NOTHING, adapter, started, by="fallback", note=f"{age:.0f} s old: too late")
@@ -123,38 +137,48 @@ class Decider:
             return self._decision(percept, hit[0], adapter, started, by="table", table_feedback=hit[1])
         try:
             async with asyncio.timeout(self._config.timeout):
-                row = await self._policy.score_one(percept.text, catalogue, adapter)
+                row = await self._policy.score_one(percept.text, catalogue, adapter, feature=self._memory is not None)
         except Exception as error:  # the border to the model: whatever happens behind it, the loop goes on
             self._metrics.fallbacks.inc()
             reason = _reason(error)
             log.warning("fell back to nothing", scope=percept.scope, error=reason)
             return self._decision(percept, NOTHING, adapter, started, by="fallback", note=reason)
-        action, p_behaviour = self._explore(row)
-        p_model = math.exp(_log_p(row, action))
-        candidates = tuple(
-            Candidate(action=a, log_model=lp, log_both=lp) for a, lp in zip(row.actions, row.log_probs, strict=True)
-        )
+        belief = self.believe(percept.scope, percept.text, row, trusted)
+        action, p_behaviour = self._explore(row.actions, belief)
         return self._decision(
             percept,
             action,
             adapter,
             started,
-            by="model",
-            p_model=p_model,
+            by="model" if belief.chosen == row.chosen else "memory",
+            p_model=math.exp(belief.log_both[belief.actions.index(action)]),
             p_behaviour=p_behaviour,
-            candidates=candidates,
+            candidates=_candidates(belief),
         )
 
-    def _explore(self, row: Scored) -> tuple[Action, float]:
+    def believe(self, scope: str, text: str, row: Scored, trusted: Trust) -> Belief:
+        """What the model says, and with it what the memory says of a situation like this one."""
+        actions, log_probs = row.actions, row.log_probs
+        if row.chosen not in actions:  # it wrote something new rather than pick what is known
+            known = [log_p + WRITTEN for log_p in log_probs]
+            actions, log_probs = [*actions, row.chosen], [*known, WRITTEN if known else row.log_p]
+        recalled = None
+        if self._memory is not None and row.feature:
+            feature = unpacked(row.feature)
+            self._seen(scope, text, feature)
+            recalled = self._memory.recall(scope, feature) if self.memory_on else None
+        return trust.believe(actions, log_probs, recalled, trusted)
+
+    def _explore(self, offered: Sequence[Action], belief: Belief) -> tuple[Action, float]:
         """Greedy, except with chance `explore` among the declared tools; and the chance of what was chosen."""
-        among = [action for action in row.actions if action.tool in self._config.explore_among]
-        rate = self._config.explore
-        if not rate or len(among) < 2 or row.chosen not in among:
-            return row.chosen, 1.0
+        among = [action for action in offered if action.tool in self._config.explore_among]
+        rate, best = self._config.explore, belief.chosen
+        if not rate or len(among) < 2 or best not in among:
+            return best, 1.0
         explored = self._random.random() < rate
-        action = self._random.choice(among) if explored else row.chosen
+        action = self._random.choice(among) if explored else best
         uniform = rate / len(among)
-        return action, uniform + (1.0 - rate if action == row.chosen else 0.0)
+        return action, uniform + (1.0 - rate if action == best else 0.0)
 
     def _decision(
         self,
@@ -195,7 +219,11 @@ def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, CorrigibleError) else f"{type(error).__name__}: {error}"
 
 
-def _log_p(row: Scored, action: Action) -> float:
-    if action == row.chosen:
-        return row.log_p
-    return row.log_probs[row.actions.index(action)]
+def _candidates(belief: Belief) -> tuple[Candidate, ...]:
+    memory = belief.log_memory or (None,) * len(belief.actions)
+    return tuple(
+        Candidate(action=action, log_model=model, log_memory=remembered, log_both=both)
+        for action, model, remembered, both in zip(
+            belief.actions, belief.log_model, memory, belief.log_both, strict=True
+        )
+    )

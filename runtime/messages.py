@@ -72,7 +72,7 @@ class Decision(Message, frozen=True, kw_only=True):
     percept_id: str
     scope: str
     actions: tuple[Action, ...]
-    by: Literal["model", "table", "rule", "fallback"]
+    by: Literal["model", "memory", "table", "rule", "fallback"]  # memory: it overruled the model
     adapter: str  # "base" or an adapter id: what was serving, even if the table answered
     p_model: float | None
     p_behaviour: float

@@ -22,7 +22,7 @@ class TableModel:
     broken: bool = False
     asked: list[tuple[str, str]] = field(default_factory=list)
 
-    async def score_one(self, text: str, catalogue: Catalogue, adapter: str) -> Row:
+    async def score_one(self, text: str, catalogue: Catalogue, adapter: str, *, feature: bool = False) -> Row:
         self.asked.append((text, adapter))
         if self.broken:
             raise Unavailable("the worker is gone")

@@ -19,6 +19,7 @@ from runtime.catalogue import DO_NOTHING, Catalogue
 from runtime.config import PolicyConfig
 from runtime.decision import STALE, Decider, Serving
 from runtime.journal import Journal
+from runtime.learning.trust import BASE
 from runtime.messages import NOTHING, Action, Decision, Feedback, Percept
 from runtime.metrics import Metrics
 from runtime.policy.protocol import Row
@@ -41,11 +42,11 @@ class Gate(TableModel):
     open: asyncio.Event = field(default_factory=asyncio.Event)
     entered: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def score_one(self, text: str, catalogue: Catalogue, adapter: str) -> Row:
+    async def score_one(self, text: str, catalogue: Catalogue, adapter: str, *, feature: bool = False) -> Row:
         self.entered.set()
         if not self.slow or text == self.slow:
             await self.open.wait()
-        return await super().score_one(text, catalogue, adapter)
+        return await super().score_one(text, catalogue, adapter, feature=feature)
 
 
 def decider(
@@ -128,7 +129,7 @@ async def test_a_policy_that_takes_too_long_is_not_waited_for(journal: Journal) 
 
 async def test_whatever_the_policy_raises_the_loop_goes_on(journal: Journal) -> None:
     class Odd(TableModel):
-        async def score_one(self, text: str, catalogue: Catalogue, adapter: str) -> Row:
+        async def score_one(self, text: str, catalogue: Catalogue, adapter: str, *, feature: bool = False) -> Row:
             raise KeyError("logits")
 
     made = await decider(journal, Odd()).decide(percept(1))
@@ -195,7 +196,7 @@ def test_the_chances_of_exploration_add_up(rate: float, among: list[str], answer
     chances: dict[str, float] = {}
     for number in range(len(row.actions)):
         stage._random = cast(random.Random, Dice(number))
-        taken, chance = stage._explore(row)
+        taken, chance = stage._explore(row.actions, stage.believe("room", "dark", row, BASE))
         assert taken == answer or taken.tool in among
         chances[repr(taken)] = chance
     assert sum(chances.values()) == pytest.approx(1.0)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import random
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -14,17 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from runtime import app as application
 from runtime.app import App
 from runtime.backtest import data
 from runtime.backtest.data import Codec, Line
 from runtime.backtest.session import SCOPE, Road, Session
+from runtime.backtest.teacher import Said, Teacher, way_of
+from runtime.backtest.typos import typed
 from runtime.catalogue import Tool
 from runtime.config import Config, load
 from runtime.errors import BadInput
 from runtime.learning import scores
 from runtime.learning.naive_bayes import NaiveBayes
-from runtime.messages import Action, Command, Decision, Feedback, Observation, Outcome, new_id
+from runtime.messages import Command, Decision, Feedback, Observation, Outcome, new_id
 from runtime.roles import Actuator
 
 Tell = Callable[[str], None]
@@ -43,6 +48,11 @@ class Options:
     instruction: str = ""
     actions: Path | None = None
     mqtt: bool = False
+    teacher: str = "correct"
+    noise: float = 0.0
+    hostile: float = 0.0
+    typos: float = 0.0
+    oos: Path | None = None
     seed: int = 0
     report: Path | None = None
     config: Path | None = None
@@ -67,10 +77,12 @@ async def run(options: Options, told: Tell = print) -> dict[str, Any]:
     stream = data.take(data.read(options.stream), options.limit, options.per_class)
     holdout = data.read(options.holdout)[: options.holdout_limit]
     codec = Codec(data.actions_file(options.actions) if options.actions else stream)
+    stream, holdout = (_typed(lines, options, name) for lines, name in ((stream, "stream"), (holdout, "holdout")))
+    outside = _typed(data.read(options.oos), options, "oos") if options.oos else []
     with tempfile.TemporaryDirectory(prefix="corrigible-backtest-") as scratch:
         config = _config(options, codec, Path(scratch))
         async with application.opened(config, extra=[_named(Listed(codec.catalogue.tools))]) as app:
-            session = await _session(app, options, codec, stream, holdout, told)
+            session = await _session(app, options, codec, stream, holdout, outside, told)
             mixed = app.policy.mixed
     report = {
         "stream": {"events": len(stream), "actions": len({line.output for line in stream})},
@@ -81,8 +93,9 @@ async def run(options: Options, told: Tell = print) -> dict[str, Any]:
             "accuracy": scores.accuracy([True] * len(session.right), session.right),
             "by_100": [sum(part) / len(part) for part in _hundreds(session.right)],
         },
-        "baselines": _baselines(session.bayes, holdout),
+        "baselines": {"memory_only": session.points[-1]["accuracy_memory_only"], **_baselines(session.bayes, holdout)},
         "points": session.points,
+        **session.end,
         "cycles": session.cycles,
         "invalid_decisions": session.invalid,
         **({"free_reply": session.free} if codec.replies else {}),
@@ -129,7 +142,7 @@ def _instruction(codec: Codec) -> str:
 
 
 async def _session(
-    app: App, options: Options, codec: Codec, stream: list[Line], holdout: list[Line], told: Tell
+    app: App, options: Options, codec: Codec, stream: list[Line], holdout: list[Line], outside: list[Line], told: Tell
 ) -> Session:
     """Run the stages around the stream, and end them when it is over."""
     await app.policy.wait_ready()
@@ -137,8 +150,13 @@ async def _session(
     async with asyncio.TaskGroup() as core:
         await app.stages(core)
         async with _road(app, options) as road:
-            session = Session(app, road, codec, holdout, told)
+            teacher = Teacher(
+                [codec.action(output) for output in dict.fromkeys(line.output for line in stream)], way=way_of(options.teacher), noise=options.noise, hostile=options.hostile,
+                seed=options.seed,
+            )  # fmt: skip
+            session = Session(app, road, codec, holdout, teacher, told, stream=stream, outside=outside)
             await session.run(stream, options.learn_every)
+            session.end = await session.finish()
         await app.drain()
         application.cancel(core)
     return session
@@ -173,11 +191,11 @@ class Direct:
         await self._app.ingest.emit(observation)
         return observation.id
 
-    async def feedback(self, decision: Decision, action: Action | None) -> None:
+    async def feedback(self, decision: Decision, said: Said) -> None:
         await self._app.ingest.emit(
             Feedback(
-                id=new_id("fb"), decision_id=decision.id, kind="acceptance" if action is None else "correction",
-                source="teacher", at=time.time(), action=action,
+                id=new_id("fb"), decision_id=decision.id, kind=said.kind, source=said.source, at=time.time(),
+                action=said.action, rating=said.rating,
             )
         )  # fmt: skip
 
@@ -193,9 +211,20 @@ class OverMqtt:
         await self._actor.send(observation.topic, json.loads(observation.payload), id=observation.id)
         return f"{observation.topic}:{observation.id}"
 
-    async def feedback(self, decision: Decision, action: Action | None) -> None:
-        said = {"accept": True} if action is None else {"correct": {"tool": action.tool, "arguments": action.arguments}}
-        await self._actor.send("corrigible/backtest/feedback", {"decision": decision.id, "source": "teacher", **said})
+    async def feedback(self, decision: Decision, said: Said) -> None:
+        word: dict[str, Any] = {"accept": True}
+        if said.rating is not None:
+            word = {"rating": said.rating}
+        elif said.action is not None:
+            word = {"correct": {"tool": said.action.tool, "arguments": said.action.arguments}}
+        await self._actor.send("corrigible/backtest/feedback", {"decision": decision.id, "source": said.source, **word})
+
+
+def _typed(lines: list[Line], options: Options, name: str) -> list[Line]:
+    generator = random.Random(f"typos {options.seed} {name}")
+    if not options.typos:
+        return lines
+    return [msgspec.structs.replace(line, input=typed(line.input, options.typos, generator)) for line in lines]
 
 
 def _baselines(bayes: NaiveBayes, holdout: list[Line]) -> dict[str, float]:

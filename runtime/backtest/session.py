@@ -11,8 +11,12 @@ from typing import Any, Protocol
 import structlog
 
 from runtime.app import App
+from runtime.backtest import report
 from runtime.backtest.data import Codec, Line
 from runtime.backtest.gauges import Gauges
+from runtime.backtest.judged import Judged
+from runtime.backtest.recall import Recall
+from runtime.backtest.teacher import Said, Teacher
 from runtime.bus import Subscription
 from runtime.errors import BadAction
 from runtime.learning import scores
@@ -35,16 +39,21 @@ class Road(Protocol):
         """Bring it in; the id under which the journal has it."""
         ...
 
-    async def feedback(self, decision: Decision, action: Action | None) -> None: ...
+    async def feedback(self, decision: Decision, said: Said) -> None: ...
 
 
 class Session:
     """The stream through one app. `points`, `cycles` and `right` grow while it runs."""
 
     def __init__(
-        self, app: App, road: Road, codec: Codec, holdout: Sequence[Line], told: Callable[[str], None]
-    ) -> None:
+        self, app: App, road: Road, codec: Codec, holdout: Sequence[Line], teacher: Teacher, told: Callable[[str], None],
+        *, stream: Sequence[Line], outside: Sequence[Line] = (),
+    ) -> None:  # fmt: skip
         self.app, self.road, self.codec, self.holdout, self._told = app, road, codec, holdout, told
+        self._teacher, self._stream, self._outside = teacher, stream, outside
+        self.recall = Recall(stream)
+        self.judged: list[Judged] = []  # the holdout, at every point
+        self.end: dict[str, Any] = {}
         self.gauges = Gauges()
         self.bayes = NaiveBayes()
         self.right: list[bool] = []
@@ -66,7 +75,9 @@ class Session:
                         f"{number} events, {self.corrections} corrections, {scores.accuracy([True] * len(self.right), self.right):.1%} right so far"
                     )
                 if number in due:
+                    once = self.recall.once()
                     await self._learn(number, decisions)
+                    self.recall.after.extend((await self._judge(once)).right if once else [])
                     await self.point(number)
 
     async def _event(self, number: int, line: Line, decisions: Subscription[Decision]) -> None:
@@ -77,9 +88,11 @@ class Session:
         self.gauges.decided(decision, training=False)
         right = decision.actions[0] == gold
         self.right.append(right)
-        self.corrections += not right
         self._check(decision)
-        await self.road.feedback(decision, None if right else gold)
+        said = self._teacher.says(decision.actions[0], gold)
+        self.corrections += said.action is not None
+        await self.road.feedback(decision, said)
+        await self._taught(line, said)
         self.bayes.learn(line.input, line.output)
         self._past.append(line.input)
 
@@ -123,34 +136,64 @@ class Session:
             if not cycle.done():  # a house asks now and then; without a pause the load would be the busiest imaginable
                 await asyncio.wait({cycle}, timeout=REHEARSAL_PAUSE)
 
-    async def point(self, events: int) -> None:
-        """Judge what serves on the holdout: past journal, table and dedupe, in batches."""
+    async def _taught(self, line: Line, said: Said) -> None:
+        """Ask another row of the class right after its first lesson."""
+        other = self.recall.taught(line, said, self.corrections)
+        if other is None or not self.app.decider.memory_on:
+            return
+        text = self.app.perception.vocabulary.readings(line.input)
+        await self.app.remembering.until_known(SCOPE, text)
+        self.recall.before.extend((await self._judge([other])).right)
+
+    async def _judge(self, lines: Sequence[Line]) -> Judged:
+        """What serves, asked past journal and dedupe, in batches."""
         app, catalogue = self.app, self.app.catalogues.of(SCOPE)
-        texts = [app.perception.vocabulary.readings(line.input) for line in self.holdout]
-        gold = [self.codec.action(line.output) for line in self.holdout]
-        adapter = app.serving.adapter
-        rows = await app.policy.score(texts, catalogue, adapter, gold=gold)
-        weights = [row.chosen for row in rows]
-        both = [self._table(text) or said for text, said in zip(texts, weights, strict=True)]
-        keys, said = [_key(a) for a in gold], [_key(a) for a in weights]
-        self._show_free(rows)
+        texts = [app.perception.vocabulary.readings(line.input) for line in lines]
+        gold = [self.codec.action(line.output) for line in lines]
+        rows = await app.policy.score(
+            texts, catalogue, app.serving.adapter, gold=gold, feature=app.decider.memory_on
+        )  # fmt: skip
+        believed = [
+            app.decider.believe(SCOPE, text, row, app.serving.trust) for text, row in zip(texts, rows, strict=True)
+        ]
+        tables = [self._table(text) for text in texts]
+        return Judged(gold, rows, believed, tables)
+
+    async def point(self, events: int) -> None:
+        """Judge what serves on the holdout."""
+        judged = await self._judge(self.holdout)
+        self.judged.append(judged)
+        self._show_free(judged.rows)
+        keys, said = judged.keys, judged.weights
         point = {
             "events": events,
             "corrections": self.corrections,
-            "adapter": adapter,
-            "accuracy": scores.accuracy(keys, [_key(a) for a in both]),
+            "adapter": self.app.serving.adapter,
+            "accuracy": scores.accuracy([True] * len(keys), judged.right),
             "accuracy_memory_off": scores.accuracy(keys, said),
+            "accuracy_memory_only": scores.accuracy(keys, judged.memory),
             "balanced_accuracy": scores.balanced_accuracy(keys, said),
             "macro_f1": scores.macro_f1(keys, said),
-            "log_loss": scores.log_loss([row.log_p_gold for row in rows]),
+            "log_loss": scores.log_loss([row.log_p_gold for row in judged.rows]),
             "by_domain": self._by_domain(keys, said),
         }
         if self.codec.structured:
-            point["intent_accuracy"] = scores.accuracy([a.tool for a in gold], [a.tool for a in weights])
+            tools = [row.chosen.tool for row in judged.rows]
+            point["intent_accuracy"] = scores.accuracy([a.tool for a in judged.gold], tools)
         self.points.append(point)
         self._told(
-            f"after {events} events: {point['accuracy_memory_off']:.1%} of {len(gold)} held-out rows by the weights alone ({adapter})"
+            f"after {events} events: {point['accuracy']:.1%} of {len(keys)} held-out rows, "
+            f"{point['accuracy_memory_off']:.1%} by the weights alone ({point['adapter']})"
         )
+
+    async def finish(self) -> dict[str, Any]:
+        """What is asked once, at the end, and what follows from all points."""
+        asked = await self.recall.asked(self._judge)
+        outside = await self._judge(self._outside) if self._outside else None
+        return {
+            **report.summary(self.points, self.judged, self.cycles, outside, self._stream),
+            "recall": asked,
+        }
 
     def _table(self, text: str) -> Action | None:
         found = self.app.table.lookup(Percept(id="", scope=SCOPE, text=text, at=0.0))
@@ -186,10 +229,6 @@ async def _answer_to(decisions: Subscription[Decision], observation_id: str) -> 
         if decision.id == wanted:
             return decision
     raise AssertionError("the bus ended")
-
-
-def _key(action: Action) -> str:
-    return f"{action.tool} {sorted(action.arguments.items(), key=lambda kv: kv[0])}"
 
 
 def _cycle_row(cycle: Cycle) -> dict[str, Any]:

@@ -102,11 +102,17 @@ def explain(decision: DecisionId = "last", config: ConfigFile = None, json: AsJs
     for given in found.get("given", []):
         show.line("feedback", f"{given['kind']} from {given['source']} at {show.when(given['at'])} ({given['id']})")
     rows = [
-        [c["action"], show.percent(c["p_model"]), f"{c['log_model']:.3f}" if c["log_model"] is not None else ""]
+        [c["action"], show.percent(c.get("p")), show.percent(c["p_model"]), show.percent(c.get("p_memory"))]
         for c in found["candidates"]
     ]
     if rows:
-        show.table(["candidate", "p", "log p"], rows)
+        show.table(["candidate", "p", "by the model", "by the memory"], rows)
+    remembered = [
+        [cause["text"], f"{cause['part']:.2f}", cause["source"], show.when(cause["at"]), cause["feedback_id"]]
+        for cause in found.get("remembered", [])
+    ]
+    if remembered:
+        show.table(["taught before", "part", "by", "at", "feedback"], remembered, title="what speaks for it in memory")
 
 
 def _lineage(adapter: str, lineage: dict[str, Any] | None) -> str:

@@ -74,6 +74,20 @@ def backtest(
         Path | None, typer.Option(help="A file with the actions, if the stream does not show all.", exists=True)
     ] = None,
     mqtt: Annotated[bool, typer.Option("--mqtt", help="Send events and feedback over the broker.")] = False,
+    teacher: Annotated[
+        str, typer.Option(help="What people say: `correct` (the right answer), `rate` or `override`.")
+    ] = "correct",
+    noise: Annotated[float, typer.Option(min=0, max=1, help="Share of corrections that are wrong.")] = 0.0,
+    hostile: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of feedback from two of ten people who lie.")
+    ] = 0.0,
+    typos: Annotated[float, typer.Option(min=0, max=1, help="Share of the words that are mistyped or misheard.")] = 0.0,
+    oos: Annotated[
+        Path | None,
+        typer.Option(
+            help="Rows it should not answer: half of them choose when to refuse, half are scored.", exists=True
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")] = 0,
     report: Annotated[Path | None, typer.Option(help="Write the report to this JSON file.")] = None,
     config: ConfigFile = None,
@@ -85,7 +99,8 @@ def backtest(
     module = importlib.import_module("runtime.backtest")
     options = module.Options(
         stream=stream, holdout=holdout, limit=limit, per_class=per_class, learn_every=learn_every, holdout_limit=holdout_limit,
-        instruction=instruction, actions=actions, mqtt=mqtt, seed=seed, report=report, config=config or link.default_file(),
+        instruction=instruction, actions=actions, mqtt=mqtt, teacher=teacher,
+        noise=noise, hostile=hostile, typos=typos, oos=oos, seed=seed, report=report, config=config or link.default_file(),
     )  # fmt: skip
     log = link.settings(config).log
     if log.level == "info":  # hundreds of events a minute; the progress lines tell the story

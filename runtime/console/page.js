@@ -131,7 +131,8 @@ async function explain(id) {
   const line = ([name, value]) => make("tr", {}, make("td", { class: "quiet", text: name }), make("td", { text: value }));
   $("why-body").replaceChildren(
     make("table", {}, ...facts.map(line)),
-    make("table", {}, ...found.candidates.slice(0, 12).map((c) => make("tr", {}, make("td", { text: c.action }), make("td", { text: percent(c.p_model) })))));
+    make("table", {}, ...found.candidates.slice(0, 12).map((c) => make("tr", {}, make("td", { text: c.action }), make("td", { text: percent(c.p ?? c.p_model) })))),
+    make("table", {}, ...(found.remembered ?? []).map((c) => make("tr", {}, make("td", { class: "quiet", text: `taught by ${c.source}` }), make("td", { text: c.text })))));
   $("why").showModal();
 }
 

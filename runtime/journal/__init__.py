@@ -153,6 +153,11 @@ class Journal:
         `disliked` also the decisions whose newest word is a rating below 0, for objectives that learn from those."""
         return [_example(found) for found in await self._rows("examples", limit=limit, disliked=disliked)][::-1]
 
+    async def example_on(self, decision_id: str) -> Example | None:
+        """What the newest word on a decision teaches."""
+        found = await self._rows("example_on", id=decision_id)
+        return _example(found[0]) if found else None
+
     async def feedback_since(self, at: float) -> int:
         return int((await self._rows("feedback_since", at=at))[0][0])
 

@@ -68,6 +68,10 @@ SELECT id, scope, text, at, source, action, weight, correction, rejected, reward
       AND f.seq = (SELECT max(n.seq) FROM feedback n WHERE n.decision_id = f.decision_id)
 ) ORDER BY at DESC, seq DESC LIMIT :limit;
 
+-- name: example_on
+SELECT e.id, e.scope, e.text, e.at, e.source, e.action, e.weight, e.correction FROM example e
+WHERE e.id IN (SELECT id FROM feedback WHERE decision_id = :id);
+
 -- name: feedback_since
 SELECT count(*) FROM feedback WHERE at > :at;
 

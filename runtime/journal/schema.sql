@@ -33,7 +33,7 @@ CREATE TABLE decision (
     at         REAL NOT NULL,
     scope      TEXT NOT NULL,
     action     TEXT NOT NULL,              -- JSON of the first action
-    by         TEXT NOT NULL,              -- model, table, rule, fallback
+    by         TEXT NOT NULL,              -- model, memory, table, rule, fallback
     adapter    TEXT NOT NULL,              -- what was serving
     p_model    REAL,
     p_behaviour REAL NOT NULL,

@@ -6,17 +6,24 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from runtime.learning import scores
-from runtime.learning.jobs import Job, Scores
+from runtime.learning.jobs import Job, Judgement, Scores
 from runtime.messages import Example
 from runtime.policy.client import BULK_BATCH, BULK_FLOOR
+from runtime.policy.protocol import Row
 from runtime.policy.scoring import Scorer
+
+SHOWN = 20  # likeliest actions of a judgement
 
 
 class Judged:
     """What one adapter said to a list of examples, in their order. Accuracy and log-loss count each example by its
     weight, so that where habits change the new ones decide."""
 
-    def __init__(self, gold: list[str], said: list[str], log_p: list[float | None], weights: list[float]) -> None:
+    def __init__(
+        self, gold: list[str], said: list[str], log_p: list[float | None], weights: list[float],
+        judgements: Sequence[Judgement] = (),
+    ) -> None:  # fmt: skip
+        self.judgements = tuple(judgements)
         self.right = [g == s for g, s in zip(gold, said, strict=True)]
         total = sum(weights) or 1.0
         self.accuracy = sum(w * right for w, right in zip(weights, self.right, strict=True)) / total
@@ -34,6 +41,7 @@ def judge(scorer: Scorer, job: Job, adapter: str, examples: Sequence[Example]) -
         by_scope[example.scope].append(i)
     gold, said = [""] * len(examples), [""] * len(examples)
     log_p: list[float | None] = [None] * len(examples)
+    judgements: list[Judgement] = []
     for scope, places in by_scope.items():
         catalogue = job.catalogues[scope]
         places.sort(key=lambda i: len(examples[i].text))
@@ -44,4 +52,13 @@ def judge(scorer: Scorer, job: Job, adapter: str, examples: Sequence[Example]) -
             for i, row in zip(part, rows, strict=True):
                 gold[i], said[i] = catalogue.render(examples[i].action), catalogue.render(row.chosen)
                 log_p[i] = row.log_p_gold
-    return Judged(gold, said, log_p, [example.weight for example in examples])
+                judgements.append(_judgement(examples[i], row))
+    return Judged(gold, said, log_p, [example.weight for example in examples], judgements)
+
+
+def _judgement(example: Example, row: Row) -> Judgement:
+    order = sorted(range(len(row.actions)), key=row.log_probs.__getitem__, reverse=True)
+    kept = [i for place, i in enumerate(order) if place < SHOWN or row.actions[i] == example.action]
+    return Judgement(
+        id=example.id, actions=tuple(row.actions[i] for i in kept), log_probs=tuple(row.log_probs[i] for i in kept)
+    )

@@ -17,7 +17,7 @@ import msgspec
 
 from runtime.catalogue import Catalogue
 from runtime.errors import Corrupt
-from runtime.messages import Example, Message
+from runtime.messages import Action, Example, Message
 
 JOB, TRAIN, HELD, PROGRESS, REPORT, ADAPTER, OUTPUT = (
     "job.json", "train.jsonl", "held.jsonl", "progress.json", "report.json", "adapter", "trainer.log",
@@ -53,6 +53,14 @@ class Scores(Message, frozen=True, kw_only=True):
     recall: float = 0.0
 
 
+class Judgement(Message, frozen=True, kw_only=True):
+    """What the candidate says of one held-out example: its likeliest actions, and the right one."""
+
+    id: str
+    actions: tuple[Action, ...]
+    log_probs: tuple[float, ...]
+
+
 class Progress(Message, frozen=True, kw_only=True):
     epoch: float
     progress: float  # in [0, 1]
@@ -73,6 +81,7 @@ class Report(Message, frozen=True, kw_only=True):
     fingerprint: tuple[float, ...]
     partial: bool = False  # it went on from the champion with the new examples and some old ones
     tuned: dict[str, Any] = {}  # settings that a search has found better
+    judged: tuple[Judgement, ...] = ()  # from which the memory's part in decisions is learnt
     states_computed: int = 0  # frozen states that were not known from an earlier cycle
     parameters: dict[str, Any] = {}
 

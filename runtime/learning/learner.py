@@ -23,7 +23,9 @@ from runtime.bus import Bus, Subscription
 from runtime.config import Config, LearnerConfig
 from runtime.errors import CorrigibleError, Corrupt, NotFound
 from runtime.journal import Journal
-from runtime.learning import curation, gate, jobs, plan, registry, trainer, windows
+from runtime.learning import curation, gate, jobs, plan, registry, trainer, trust, windows
+from runtime.learning.memory import Memory
+from runtime.learning.trust import Trust
 from runtime.messages import Cycle, Example, Feedback, Release, new_id
 from runtime.metrics import Metrics
 from runtime.situations import Catalogues
@@ -42,6 +44,7 @@ class Loader(Protocol):
 
 class Pointer(Protocol):
     adapter: str
+    trust: Trust
 
 
 class Activity(Protocol):
@@ -66,6 +69,7 @@ class Learner:
         metrics: Metrics,
         model: Callable[[], jobs.Base],
         *,
+        memory: Memory | None = None,
         clock: Callable[[], float] = time.time,
         timezone: tzinfo | None = None,
     ) -> None:
@@ -78,6 +82,7 @@ class Learner:
         self._config = config
         self._metrics = metrics
         self._model = model
+        self._memory = memory
         self._clock = clock
         self._timezone = timezone
         self._partial = False  # what serves was trained on a part of the examples
@@ -249,9 +254,10 @@ class Learner:
                 verdict, state="provisional", reason=f"trained on a part, until a whole cycle: {verdict.reason}"
             )
         adapter = await asyncio.to_thread(
-            self._store.publish, directory, parent=self._serving.adapter, lineage=lineage, verdict=verdict.reason
-        )
-        facts = {**msgspec.to_builtins(report), "adapter": adapter}
+            self._store.publish, directory, parent=self._serving.adapter, lineage=lineage, verdict=verdict.reason,
+            trust=await self._trust(directory, report),
+        )  # fmt: skip
+        facts = {**msgspec.to_builtins(replace(report, judged=())), "adapter": adapter}
         cycle = replace(self.current or cycle, adapter=adapter, report=facts)
         if verdict.state == "rejected":
             return await self._finish(cycle, "rejected", verdict.reason)
@@ -265,6 +271,20 @@ class Learner:
         )
         return await self._finish(live, verdict.state, verdict.reason)
 
+    async def _trust(self, directory: Path, report: jobs.Report) -> Trust:
+        """How far these weights and the memory are to be believed: learnt on what the weights were not trained on, with
+        the memory as it would be without it."""
+        if self._memory is None:
+            return trust.ADAPTER
+        right = {example.id: example.action for example in (await asyncio.to_thread(jobs.read, directory))[2]}
+        cases = []
+        for judged in report.judged:
+            if judged.id in self._memory:
+                recalled = self._memory.without(judged.id)
+                cases.append(trust.case(judged.actions, judged.log_probs, recalled, right[judged.id]))
+            await asyncio.sleep(0)
+        return await asyncio.to_thread(trust.fit, [case for case in cases if case is not None])
+
     async def release(
         self, adapter: str, *, why: str, provisional: bool = False, by: str = "corrigible", cycle: Cycle | None = None
     ) -> Release:
@@ -276,12 +296,19 @@ class Learner:
             why=why, provisional=provisional, by=by, at=self._clock(),
         )  # fmt: skip
         await self._journal.put(release, *([cycle] if cycle is not None else []))
-        previous, self._serving.adapter = self._serving.adapter, adapter
+        previous = self._serving.adapter
+        self._serve(adapter)
         self._metrics.releases.labels(why).inc()
         log.info("released", adapter=adapter, previous=previous, why=why, provisional=provisional)
         await self._bus.publish(release)
         await self._forget_old(adapter, previous)
         return release
+
+    def _serve(self, adapter: str) -> None:
+        """The flip: from here on decisions use this one."""
+        scores = {} if adapter == "base" else self._store.manifest(adapter).scores
+        self._serving.adapter = adapter
+        self._serving.trust = trust.BASE if adapter == "base" else trust.trust_of(scores)
 
     async def _prove(self, adapter: str) -> None:
         manifest = await asyncio.to_thread(self._store.verify, adapter, self._model().revision)
@@ -308,9 +335,9 @@ class Learner:
             except CorrigibleError as error:
                 log.error("adapter is not usable", adapter=release.adapter, reason=str(error))
                 continue
-            self._serving.adapter = release.adapter
+            self._serve(release.adapter)
             return
-        self._serving.adapter = "base"
+        self._serve("base")
 
     async def rollback(self, by: str = "") -> Release:
         """Back to what served before the newest release."""

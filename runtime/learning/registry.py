@@ -21,6 +21,7 @@ import numpy as np
 
 from runtime.errors import Corrupt, NotFound
 from runtime.learning import jobs
+from runtime.learning.trust import ADAPTER, Trust
 from runtime.messages import Message
 
 MANIFEST = "manifest.json"
@@ -65,7 +66,7 @@ class Registry:
             raise NotFound(f"{adapter[:40]!r} is not an adapter's id; `corrigible adapters` lists them")
         return self.root / adapter
 
-    def publish(self, job: Path, *, parent: str, lineage: Sequence[str], verdict: str) -> str:
+    def publish(self, job: Path, *, parent: str, lineage: Sequence[str], verdict: str, trust: Trust = ADAPTER) -> str:
         """Take over the adapter of a finished job: copy, sync, manifest, rename. Returns its id."""
         made, report = job / jobs.ADAPTER, jobs.read_report(job)
         kind = next((kind for kind in KINDS if (made / kind[1]).is_file()), None)
@@ -79,7 +80,7 @@ class Registry:
         manifest = Manifest(
             id=adapter, parent=parent, revision=jobs.read(job)[0].base.revision, files=files, lineage=tuple(lineage),
             parameters=report.parameters, fingerprint=report.fingerprint, verdict=verdict, created=time.time(),
-            scores=msgspec.to_builtins({"candidate": report.candidate, "champion": report.champion, "held_out": report.holdout}),
+            scores=msgspec.to_builtins({"candidate": report.candidate, "champion": report.champion, "held_out": report.holdout, "trust": trust}),
         )  # fmt: skip
         self._store(made, target, manifest)
         return adapter

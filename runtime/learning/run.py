@@ -151,6 +151,7 @@ class Run:
             wins=sum(a and not b for a, b in zip(held.right, champion_right, strict=True)),
             losses=sum(b and not a for a, b in zip(held.right, champion_right, strict=True)),
             fingerprint=tuple(self.backbone.fingerprint(CANDIDATE)),
+            judged=held.judgements,
             states_computed=computed,
             tuned=self.tuned,
             parameters={**self.job.settings, "epochs": self.fit.epochs},

@@ -23,7 +23,7 @@ from runtime.policy import adapter as adapters
 from runtime.policy import layout as layouts
 from runtime.policy import packed, shared
 from runtime.policy.adapter import Adapter
-from runtime.policy.decoder import Decoder, Weights
+from runtime.policy.decoder import Decoder, Watch, Weights
 from runtime.policy.layout import NO_PAST, Layout, Past
 from runtime.policy.steps import Steps, finish
 from runtime.policy.whole import Whole
@@ -150,9 +150,11 @@ class Backbone:
 
     # --- forward ------------------------------------------------------------------------------------------------
 
-    def hidden(self, ids: Sequence[int], layout: Layout, past: Past, weights: Weights) -> tuple[Tensor, Past]:
+    def hidden(
+        self, ids: Sequence[int], layout: Layout, past: Past, weights: Weights, watch: Watch | None = None
+    ) -> tuple[Tensor, Past]:
         """Hidden states [T, d] of these tokens, after the last norm, and what they add to the past."""
-        return self.decoder.hidden(weights, self._tensor(ids), layout.to(self.device), past)
+        return self.decoder.hidden(weights, self._tensor(ids), layout.to(self.device), past, watch)
 
     def prefix(self, ids: Sequence[int], weights: Weights) -> Past:
         """The keys and values of a prompt. With gradients enabled they are part of the graph."""
@@ -160,11 +162,24 @@ class Backbone:
             return NO_PAST
         return self.hidden(ids, layouts.rows([len(ids)]), NO_PAST, weights)[1]
 
-    def after(self, past: Past, rows: Sequence[Sequence[int]], weights: Weights) -> tuple[list[Tensor], Past]:
+    def after(
+        self, past: Past, rows: Sequence[Sequence[int]], weights: Weights, watch: Watch | None = None
+    ) -> tuple[list[Tensor], Past]:
         """Hidden states [L, d] of each row, all of which follow `past`; and the past of all their tokens."""
         lengths = [len(row) for row in rows]
-        hidden, new = self.hidden([i for row in rows for i in row], layouts.rows(lengths, past), past, weights)
+        hidden, new = self.hidden([i for row in rows for i in row], layouts.rows(lengths, past), past, weights, watch)
         return list(torch.split(hidden, lengths)), new
+
+    def frozen(self, past: Past, rows: Sequence[Sequence[int]], layer: int) -> list[Tensor]:
+        """States [T, d] of the base model for these rows: the embeddings, and those at the input of `layer`.
+
+        Where layers cannot be had one by one: the last states alone."""
+        layout, weights = layouts.rows([len(row) for row in rows], past).to(self.device), self._adapters[BASE]
+        ids = self._tensor([i for row in rows for i in row])
+        if not isinstance(self.decoder, Decoder):
+            return [torch.cat(self.after(past, rows, weights)[0])]
+        states = self.decoder.embed(weights, ids, layout)
+        return [states, self.decoder.run(weights, states, layout, past, range(layer))[0]]
 
     def logits(self, hidden: Tensor, weights: Weights, tokens: Tensor | None = None) -> Tensor:
         """Float logits [N, V] of hidden states [N, d], or only of the given tokens [N, len(tokens)]."""

@@ -20,7 +20,21 @@ from runtime.errors import Unavailable
 from runtime.learning.jobs import Base
 from runtime.messages import Action
 from runtime.policy import protocol
-from runtime.policy.protocol import Answer, Done, Failed, Hello, Load, Loaded, Request, Row, Score, Scored, Unload
+from runtime.policy.protocol import (
+    Answer,
+    Done,
+    Failed,
+    Hello,
+    Load,
+    Loaded,
+    Look,
+    Looked,
+    Request,
+    Row,
+    Score,
+    Scored,
+    Unload,
+)
 from runtime.processes import SERVING, environment
 
 log = structlog.get_logger("policy")
@@ -97,11 +111,11 @@ class Policy:
 
     # --- calls --------------------------------------------------------------------------------------------------
 
-    async def score_one(self, text: str, catalogue: Catalogue, adapter: str) -> Row:
-        """A live decision, before any bulk work."""
+    async def score_one(self, text: str, catalogue: Catalogue, adapter: str, *, feature: bool = False) -> Row:
+        """A live decision, before any bulk work. `feature`: say also what the situation is like."""
         self._busy(+1)
         try:
-            return (await self._score(True, [text], catalogue, adapter, LIVE_FLOOR, ()))[0]
+            return (await self._score(True, [text], catalogue, adapter, LIVE_FLOOR, (), feature))[0]
         finally:
             self._busy(-1)
 
@@ -118,6 +132,7 @@ class Policy:
         *,
         floor: float = BULK_FLOOR,
         gold: Sequence[Action] = (),
+        feature: bool = False,
     ) -> list[Row]:
         """Many texts, in small batches that live decisions may overtake. Similar lengths share a batch."""
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
@@ -125,21 +140,32 @@ class Policy:
         for start in range(0, len(order), BULK_BATCH):
             part = order[start : start + BULK_BATCH]
             wanted = [gold[i] for i in part] if gold else []
-            answered = await self._score(False, [texts[i] for i in part], catalogue, adapter, floor, wanted)
+            answered = await self._score(False, [texts[i] for i in part], catalogue, adapter, floor, wanted, feature)
             rows.update(zip(part, answered, strict=True))
         return [rows[i] for i in range(len(texts))]
 
     async def _score(
-        self, live: bool, texts: list[str], catalogue: Catalogue, adapter: str, floor: float, gold: Sequence[Action]
-    ) -> list[Row]:
+        self, live: bool, texts: list[str], catalogue: Catalogue, adapter: str, floor: float, gold: Sequence[Action],
+        feature: bool,
+    ) -> list[Row]:  # fmt: skip
         request = Score(
             number=next(self._numbers), live=live, texts=texts, catalogue=catalogue, adapter=adapter, floor=floor,
-            gold=list(gold),
+            gold=list(gold), feature=feature,
         )  # fmt: skip
         answer = await self._ask(request)
         assert isinstance(answer, Scored), answer
         self.mixed += answer.adapter != adapter
         return answer.rows
+
+    async def look(self, texts: Sequence[str], catalogue: Catalogue) -> list[bytes]:
+        """What situations are like, in small batches that live decisions may overtake."""
+        found: list[bytes] = []
+        for start in range(0, len(texts), BULK_BATCH):
+            part = list(texts[start : start + BULK_BATCH])
+            answer = await self._ask(Look(number=next(self._numbers), texts=part, catalogue=catalogue))
+            assert isinstance(answer, Looked), answer
+            found.extend(answer.features)
+        return found
 
     async def load(self, adapter: str, directory: Path) -> list[float]:
         """Make an adapter available; returns the fingerprint of what would really serve."""

@@ -9,6 +9,7 @@ built like that is not believed but tried: `Backbone` compares the logits with t
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,7 @@ from runtime.policy.steps import Steps, finish
 
 Rotation = tuple[Tensor, Tensor]
 Known = Callable[[KeysValues], KeysValues]  # new keys and values -> with those of the past before them
+Watch = Callable[[int, Tensor], None]  # told the states [T, d] at the input of every layer, by its number
 
 
 class Weights:
@@ -39,6 +41,8 @@ class Weights:
         self._changed = {path: moved[id(tensor)] for path, tensor in base.items() if id(tensor) in moved}
         self._dropout = dropout
         self.head: Head | None = adapter.head
+        changed = (layer_of(path) or 0 for path in (*self._loras, *self._changed))  # embeddings come before layer 0
+        self.lowest = min(changed, default=sys.maxsize)  # layer that differs from the base model
 
     def __getitem__(self, path: str) -> Tensor:
         return self._changed.get(path, self._base[path])
@@ -170,9 +174,11 @@ class Decoder:
             states = states + F.embedding(layout.positions, weights[f"{self._positions}.weight"])
         return states
 
-    def hidden(self, weights: Weights, ids: Tensor, layout: Layout, past: Past) -> tuple[Tensor, Past]:
+    def hidden(
+        self, weights: Weights, ids: Tensor, layout: Layout, past: Past, watch: Watch | None = None
+    ) -> tuple[Tensor, Past]:
         """Hidden states [T, d] after the last norm, and what these tokens add to the past."""
-        states, new = self.run(weights, self.embed(weights, ids, layout), layout, past)
+        states, new = self.run(weights, self.embed(weights, ids, layout), layout, past, watch=watch)
         return self.finish(weights, states), new
 
     def stepping(self, weights: Weights, ids: Tensor, layout: Layout) -> Steps[tuple[Tensor, Past]]:
@@ -181,20 +187,24 @@ class Decoder:
         return self.finish(weights, states), new
 
     def run(
-        self, weights: Weights, states: Tensor, layout: Layout, past: Past, layers: range | None = None
-    ) -> tuple[Tensor, Past]:
+        self, weights: Weights, states: Tensor, layout: Layout, past: Past, layers: range | None = None,
+        watch: Watch | None = None,
+    ) -> tuple[Tensor, Past]:  # fmt: skip
         """States [T, d] through the layers; also what these tokens add to the past."""
-        return finish(self.steps(weights, states, layout, past, layers))
+        return finish(self.steps(weights, states, layout, past, layers, watch))
 
     def steps(
-        self, weights: Weights, states: Tensor, layout: Layout, past: Past, layers: range | None = None
-    ) -> Steps[tuple[Tensor, Past]]:
+        self, weights: Weights, states: Tensor, layout: Layout, past: Past, layers: range | None = None,
+        watch: Watch | None = None,
+    ) -> Steps[tuple[Tensor, Past]]:  # fmt: skip
         """`run`, one layer at a time. Layers that `past` does not hold see the new tokens only."""
         chosen = range(len(self.blocks)) if layers is None else layers
         attention = Attention(layout, states.dtype)
         rotations: dict[str, Rotation | None] = {}
         made = []
         for index in chosen:
+            if watch is not None:
+                watch(index, states)
             block = self.blocks[index]
             kind = block.attention.kind
             if kind not in rotations:

@@ -21,7 +21,7 @@ from transformers import AutoModel
 from runtime.errors import BadConfig
 from runtime.learning.jobs import Base
 from runtime.policy.backbone import PROBES, Backbone
-from runtime.policy.decoder import Weights
+from runtime.policy.decoder import Watch, Weights
 from runtime.policy.layout import Layout, Past
 from runtime.policy.prompt import MAX_SITUATION
 from runtime.policy.steps import Steps
@@ -50,7 +50,9 @@ def backbone_of(base: Base, threads: int = 1, *, serving: bool = False) -> Backb
 class Pooled(Whole):
     """The model of transformers as it is. Each row is a text of its own and has one state: its vector, of length 1."""
 
-    def hidden(self, weights: Weights, ids: Tensor, layout: Layout, past: Past) -> tuple[Tensor, Past]:
+    def hidden(
+        self, weights: Weights, ids: Tensor, layout: Layout, past: Past, watch: Watch | None = None
+    ) -> tuple[Tensor, Past]:
         """The row's vector at each of its tokens [T, d]; there is no past to add to."""
         vectors = self.vectors(weights, [row.tolist() for row in torch.split(ids, list(layout.lengths))])
         lengths = torch.tensor(layout.lengths, device=ids.device)

@@ -24,7 +24,7 @@ from runtime.policy.backbone import Backbone
 from runtime.policy.encoder import Encoder, nearness
 from runtime.policy.prompt import Prompt
 from runtime.policy.protocol import Row
-from runtime.policy.scoring import TRIES, Scorer, picked
+from runtime.policy.scoring import TRIES, Scorer, _featured, picked
 from runtime.policy.steps import Steps, finish
 
 VECTORS = 64  # (adapter, catalogue) pairs whose actions' vectors are kept
@@ -51,6 +51,9 @@ class Phrasing(Prompt):
 
     def encode(self, situation: str) -> list[int]:
         return self._encoder.encode(situation)
+
+    def situation(self, row: list[int]) -> int:
+        return len(row)
 
     def completion(self, catalogue: Catalogue, action: Action) -> list[int]:
         return [self._encoder.number(catalogue.render(action))]
@@ -107,7 +110,9 @@ class Matcher(Scorer):
             yield from self._matching(adapter, choices)
 
     @torch.inference_mode()
-    def score_together(self, asked: Sequence[tuple[str, Catalogue]], adapter: str, floor: float) -> list[Row]:
+    def score_together(
+        self, asked: Sequence[tuple[str, Catalogue]], adapter: str, floor: float, feature: bool = False
+    ) -> list[Row]:
         """One row for each (text, catalogue), in as few forwards as possible."""
         weights = self.backbone.weights(adapter)
         every = [self.choices(catalogue) for _, catalogue in asked]
@@ -122,15 +127,16 @@ class Matcher(Scorer):
                     log_p=float(logs[best]),
                 )
             )  # fmt: skip
-        return rows
+        return _featured(rows, self.look([text for text, _ in asked], asked[0][1])) if feature else rows
 
     def score(
-        self, texts: Sequence[str], catalogue: Catalogue, adapter: str, floor: float = 0.0, gold: Sequence[Action] = ()
-    ) -> list[Row]:
+        self, texts: Sequence[str], catalogue: Catalogue, adapter: str, floor: float = 0.0,
+        gold: Sequence[Action] = (), feature: bool = False,
+    ) -> list[Row]:  # fmt: skip
         """One row a text. `gold`, if given, has one action a text whose log-probability is wanted."""
         if not texts:
             return []
-        rows = self.score_together([(text, catalogue) for text in texts], adapter, floor)
+        rows = self.score_together([(text, catalogue) for text in texts], adapter, floor, feature)
         if not gold:
             return rows
         place = {msgspec.json.encode(action): i for i, action in enumerate(rows[0].actions)}

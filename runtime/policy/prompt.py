@@ -36,6 +36,10 @@ class Prompt:
             ids = ids[:half] + ids[-half:]
         return ids + self._after
 
+    def situation(self, row: list[int]) -> int:
+        """How many of the first tokens of an `encode`d row are the situation's."""
+        return len(row) - len(self._after)
+
     def data(self, text: str) -> list[int]:
         """Token ids of text that comes from outside."""
         ids: list[int] = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]

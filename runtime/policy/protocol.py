@@ -26,6 +26,7 @@ class Row(Message, frozen=True, kw_only=True):
     log_p: float
     free: bool = False
     log_p_gold: float | None = None
+    feature: bytes = b""  # float16: what the situation is like (`features`), if it was asked for
 
 
 class Hello(Message, frozen=True, kw_only=True, tag=True):
@@ -43,12 +44,26 @@ class Score(Message, frozen=True, kw_only=True, tag=True):
     adapter: str
     floor: float = 0.0
     gold: list[Action] = []
+    feature: bool = False
 
 
 class Scored(Message, frozen=True, kw_only=True, tag=True):
     number: int = 0
     rows: list[Row]
     adapter: str  # which one really answered
+
+
+class Look(Message, frozen=True, kw_only=True, tag=True):
+    """What are these situations like?"""
+
+    number: int = 0
+    texts: list[str]
+    catalogue: Catalogue
+
+
+class Looked(Message, frozen=True, kw_only=True, tag=True):
+    number: int = 0
+    features: list[bytes]
 
 
 class Load(Message, frozen=True, kw_only=True, tag=True):
@@ -82,8 +97,8 @@ class Failed(Message, frozen=True, kw_only=True, tag=True):
     error: str
 
 
-Request = Score | Load | Unload
-Answer = Hello | Scored | Loaded | Done | Failed
+Request = Score | Look | Load | Unload
+Answer = Hello | Scored | Looked | Loaded | Done | Failed
 
 _requests = msgspec.msgpack.Decoder(Request)
 _answers = msgspec.msgpack.Decoder(Answer)

@@ -16,8 +16,9 @@ from runtime.catalogue import REPLY, Catalogue
 from runtime.errors import BadAction
 from runtime.messages import Action
 from runtime.policy import decoding, grammar, trie
-from runtime.policy.backbone import Backbone
+from runtime.policy.backbone import BASE, Backbone
 from runtime.policy.decoder import Weights
+from runtime.policy.features import Features, Watching
 from runtime.policy.layout import Past
 from runtime.policy.prompt import Prompt, listed, replies_only, replies_open
 from runtime.policy.protocol import Row
@@ -51,6 +52,7 @@ class Scorer:
         self._tries: OrderedDict[str, tuple[trie.Trie, tuple[Action, ...]]] = OrderedDict()
         self._prompts: OrderedDict[str, Prompt] = OrderedDict()
         self._prefixes: OrderedDict[tuple[str, str], Past] = OrderedDict()
+        self._features: OrderedDict[str, Features] = OrderedDict()
         self._grammars: Any = None
 
     def prompt(self, catalogue: Catalogue) -> Prompt:
@@ -93,9 +95,25 @@ class Scorer:
         self._tries.move_to_end(key)
         return self._tries[key]
 
+    def features(self, catalogue: Catalogue) -> Features:
+        """What situations under this catalogue's prompt are like."""
+        prompt = self.prompt(catalogue)
+        key = repr(prompt.prefix)
+        if key not in self._features:
+            self._features[key] = Features(self.backbone, self.prefix(BASE, prompt))
+            _trim(self._features, PREFIXES)
+        return self._features[key]
+
+    def look(self, texts: Sequence[str], catalogue: Catalogue) -> list[bytes]:
+        """The features of situations, as `Row.feature`."""
+        prompt = self.prompt(catalogue)
+        rows = [prompt.encode(text) for text in texts]
+        return _packed(self.features(catalogue).of(rows, [prompt.situation(row) for row in rows])) if rows else []
+
     def score(
-        self, texts: Sequence[str], catalogue: Catalogue, adapter: str, floor: float = 0.0, gold: Sequence[Action] = ()
-    ) -> list[Row]:
+        self, texts: Sequence[str], catalogue: Catalogue, adapter: str, floor: float = 0.0,
+        gold: Sequence[Action] = (), feature: bool = False,
+    ) -> list[Row]:  # fmt: skip
         """One row a text. `gold`, if given, has one action a text whose log-probability is wanted."""
         prompt = self.prompt(catalogue)
         rows = [prompt.encode(text) for text in texts]
@@ -104,9 +122,13 @@ class Scorer:
             found = self._structured(context, rows, texts, catalogue)
         else:
             found = self._finite(context, rows, catalogue, floor)
+        if feature:
+            found = _featured(found, self.look(texts, catalogue))
         return self._with_gold(context, rows, catalogue, found, gold) if gold else found
 
-    def score_together(self, asked: Sequence[tuple[str, Catalogue]], adapter: str, floor: float) -> list[Row]:
+    def score_together(
+        self, asked: Sequence[tuple[str, Catalogue]], adapter: str, floor: float, feature: bool = False
+    ) -> list[Row]:
         """One row for each (text, catalogue), in as few forwards as possible: rows that follow the same prompt share
         them, whatever their catalogues. The catalogues are `picked`."""
         found: dict[int, Row] = {}
@@ -119,9 +141,25 @@ class Scorer:
             rows = [prompt.encode(asked[i][0]) for i in part]
             tries = [self.trie(asked[i][1]) for i in part]
             past = self.prefix(adapter, prompt)
-            logs = trie.score(self.backbone, [tree for tree, _ in tries], past, rows, weights, floor)
-            found.update({i: _picked(actions, log) for i, (_, actions), log in zip(part, tries, logs, strict=True)})
+            watch = self._watching(asked[part[0]][1], rows, weights) if feature else None
+            logs = trie.score(self.backbone, [tree for tree, _ in tries], past, rows, weights, floor, watch)
+            picked_rows = [_picked(actions, log) for (_, actions), log in zip(tries, logs, strict=True)]
+            if feature:
+                picked_rows = _featured(picked_rows, self._seen(watch, [asked[i] for i in part]))
+            found.update(zip(part, picked_rows, strict=True))
         return [found[i] for i in range(len(asked))]
+
+    def _watching(self, catalogue: Catalogue, rows: list[list[int]], weights: Weights) -> Watching | None:
+        prompt = self.prompt(catalogue)
+        lengths, counts = [len(row) for row in rows], [prompt.situation(row) for row in rows]
+        return self.features(catalogue).watching(weights, lengths, counts)
+
+    def _seen(self, watch: Watching | None, asked: Sequence[tuple[str, Catalogue]]) -> list[bytes]:
+        """The features of rows of one prompt: seen in passing, else by a pass of their own."""
+        catalogue = asked[0][1]
+        if watch is None:
+            return self.look([text for text, _ in asked], catalogue)
+        return _packed(self.features(catalogue).seen(watch.means))
 
     def warming(self, adapter: str) -> Steps[None]:
         """Compute the prompts in use under an adapter before it serves, in small steps."""
@@ -240,6 +278,14 @@ def picked(catalogue: Catalogue) -> bool:
 def _picked(actions: Sequence[Action], logs: Tensor) -> Row:
     best = int(logs.argmax())
     return Row(actions=list(actions), log_probs=logs.tolist(), chosen=actions[best], log_p=float(logs[best]))
+
+
+def _packed(features: Tensor) -> list[bytes]:
+    return [row.numpy().tobytes() for row in features.to("cpu", torch.float16)]
+
+
+def _featured(rows: Sequence[Row], features: Sequence[bytes]) -> list[Row]:
+    return [msgspec.structs.replace(row, feature=feature) for row, feature in zip(rows, features, strict=True)]
 
 
 def _valid(catalogue: Catalogue, action: Action) -> bool:

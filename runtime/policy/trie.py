@@ -15,7 +15,7 @@ from torch import Tensor
 
 from runtime.policy import layout as layouts
 from runtime.policy.backbone import Backbone
-from runtime.policy.decoder import Weights
+from runtime.policy.decoder import Watch, Weights
 from runtime.policy.layout import Layout, Past
 
 WAVE = 16  # most tokens of the trie that are asked at once because some of them may matter
@@ -100,15 +100,15 @@ class Trie:
 @torch.inference_mode()
 def score(
     backbone: Backbone, tries: Sequence[Trie], past: Past, rows: Sequence[Sequence[int]], weights: Weights,
-    floor: float = 0.0,
+    floor: float = 0.0, watch: Watch | None = None,
 ) -> list[Tensor]:  # fmt: skip
     """Log-probabilities [K] of all candidates of each row's trie (rows are prompt rests that all follow `past`).
 
     One forward over the situations, then waves over the tries with tree attention. With `floor` > 0 what lies below a
     node less likely than it is not asked apart, but shares the node's probability evenly; the best candidate is always
-    found, and its probability is exact.
+    found, and its probability is exact. `watch` sees the states of the rows.
     """
-    hidden, new = backbone.after(past, rows, weights)
+    hidden, new = backbone.after(past, rows, weights, watch)
     asking = [_Asking(trie) for trie in tries]
     _take(backbone, weights, torch.stack([row[-1] for row in hidden]), [(one, 0) for one in asking])
     tree = _Tree(past, new, [len(row) for row in rows])

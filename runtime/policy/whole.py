@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.pytorch_utils import Conv1D
 
-from runtime.policy.decoder import Weights
+from runtime.policy.decoder import Watch, Weights
 from runtime.policy.layout import Layout, Past
 from runtime.policy.steps import Steps
 
@@ -30,8 +30,10 @@ class Whole:
 
         return add
 
-    def hidden(self, weights: Weights, ids: Tensor, layout: Layout, past: Past) -> tuple[Tensor, Past]:
-        """Hidden states [T, d] after the last norm, and what these tokens add to the past."""
+    def hidden(
+        self, weights: Weights, ids: Tensor, layout: Layout, past: Past, watch: Watch | None = None
+    ) -> tuple[Tensor, Past]:
+        """Hidden states [T, d] after the last norm, and what these tokens add to the past. There is nothing to `watch`."""
         cache = DynamicCache(config=self._model.config)
         for index in range(len(past.layers)):
             keys, values = past.layer(index)

@@ -26,7 +26,20 @@ from msgspec.structs import replace
 
 from runtime.errors import CorrigibleError
 from runtime.policy import base, protocol
-from runtime.policy.protocol import Answer, Done, Failed, Hello, Load, Loaded, Request, Score, Scored, Unload
+from runtime.policy.protocol import (
+    Answer,
+    Done,
+    Failed,
+    Hello,
+    Load,
+    Loaded,
+    Look,
+    Looked,
+    Request,
+    Score,
+    Scored,
+    Unload,
+)
 from runtime.policy.steps import Steps
 
 TOGETHER = 8  # decisions that share a forward, at most
@@ -70,7 +83,7 @@ class Worker:
         self._connection = connection
         self._scorer = scorer
         self._live: deque[Score] = deque()
-        self._bulk: deque[Score] = deque()
+        self._bulk: deque[Score | Look] = deque()
         self._loads: deque[tuple[Load, Steps[Loaded]]] = deque()
         self._held_ms = 0.0  # by the longest step of the load that is under way
 
@@ -83,7 +96,8 @@ class Worker:
             elif self._loads:
                 self._advance()
             elif self._bulk:
-                self._send(self._bulk[0], self._guarded(self._bulk.popleft(), self._score))
+                request = self._bulk.popleft()
+                self._send(request, self._guarded(request, self._look if isinstance(request, Look) else self._score))
 
     def _take_in(self) -> None:
         """Everything that has arrived; waits only if there is nothing to do."""
@@ -96,6 +110,8 @@ class Worker:
         match request:
             case Score():
                 (self._live if request.live else self._bulk).append(request)
+            case Look():
+                self._bulk.append(request)
             case Load():
                 self._loads.append((request, self._loading(request)))
             case Unload():
@@ -111,7 +127,7 @@ class Worker:
             return
         together = [first]
         for other in tuple(self._live):
-            same = other.adapter == first.adapter and other.floor == first.floor
+            same = (other.adapter, other.floor, other.feature) == (first.adapter, first.floor, first.feature)
             if (
                 same
                 and len(other.texts) == 1
@@ -123,7 +139,7 @@ class Worker:
                 self._live.remove(other)
         try:
             asked = [(request.texts[0], request.catalogue) for request in together]
-            rows = self._scorer.score_together(asked, first.adapter, first.floor)
+            rows = self._scorer.score_together(asked, first.adapter, first.floor, first.feature)
         except Exception:  # one of them is to blame: each for itself
             for request in together:
                 self._send(request, self._guarded(request, self._score))
@@ -132,8 +148,13 @@ class Worker:
             self._send(request, Scored(rows=[row], adapter=request.adapter))
 
     def _score(self, request: Score) -> Answer:
-        rows = self._scorer.score(request.texts, request.catalogue, request.adapter, request.floor, request.gold)
+        rows = self._scorer.score(
+            request.texts, request.catalogue, request.adapter, request.floor, request.gold, request.feature
+        )
         return Scored(rows=rows, adapter=request.adapter)
+
+    def _look(self, request: Look) -> Answer:
+        return Looked(features=self._scorer.look(request.texts, request.catalogue))
 
     def _unload(self, request: Unload) -> Answer:
         begun = time.perf_counter()

@@ -79,6 +79,7 @@ def adapter(
     seed: int,
     targets: tuple[str, ...] = ("q_proj", "v_proj"),
     task: str = "CAUSAL_LM",
+    layers: list[int] | None = None,
 ) -> Path:
     """A random LoRA adapter that visibly changes the model."""
     from peft import LoraConfig, get_peft_model
@@ -86,7 +87,10 @@ def adapter(
     torch.manual_seed(seed)
     kind = AutoModelForCausalLM if task == "CAUSAL_LM" else AutoModel
     plain = kind.from_pretrained(model.directory, dtype=torch.float32)
-    wrapped = get_peft_model(plain, LoraConfig(r=4, lora_alpha=32, target_modules=list(targets), task_type=task))
+    config = LoraConfig(
+        r=4, lora_alpha=32, target_modules=list(targets), task_type=task, layers_to_transform=layers
+    )  # fmt: skip
+    wrapped = get_peft_model(plain, config)
     with torch.no_grad():
         for name, parameter in wrapped.named_parameters():
             if "lora_B" in name:

@@ -1,0 +1,226 @@
+"""The second time scale of learning: what people taught, found again by what it is like, milliseconds after they said it.
+
+Ridge regression from features (`runtime.policy.features`) to actions, kept solved while lessons come and go (recursive least
+squares), so it is the same in whatever order they came and nothing is forgotten; and the nearest lessons beside it.
+Everything about a lesson has a closed form: what the memory would say without it, and how much it says because of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.messages import Action
+
+RIDGE = 0.2  # added to the diagonal; features have length 1
+CAUSES = 8  # lessons named as causes, at most
+FIRST = 256  # lessons there is room for at the beginning
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One situation and the right action in it. `id` is the feedback's; a scope has one lesson a text."""
+
+    id: str
+    scope: str
+    text: str
+    action: Action
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """What the memory says of a situation, for each action that was taught in its scope."""
+
+    actions: tuple[Action, ...]
+    ridge: Floats  # [K] about the share of what was taught near here that was this action
+    near: Floats  # [K] cosine to the nearest lesson with this action
+    novelty: float  # in (0, 1]: 1 = nothing like it was ever taught
+
+
+class Memory:
+    """Lessons with their features; `recall` never changes anything."""
+
+    def __init__(self) -> None:
+        self._clear(0)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, lesson: str) -> bool:
+        return lesson in self._by_id
+
+    def knows(self, scope: str, text: str) -> bool:
+        """True if something was taught in this very situation."""
+        return (scope, text) in self._places
+
+    def _clear(self, size: int) -> None:
+        self._lessons: list[Lesson | None] = []
+        self._places: dict[tuple[str, str], int] = {}  # (scope, text) -> place
+        self._by_id: dict[str, int] = {}
+        self._columns: dict[tuple[str, bytes], int] = {}  # (scope, action) -> column
+        self._actions: dict[str, list[tuple[int, Action]]] = {}  # scope -> its columns
+        self._features: Floats = np.zeros((FIRST, size), np.float32)
+        self._column: NDArray[np.int64] = np.zeros(FIRST, np.int64)
+        self._scope: dict[str, list[int]] = {}  # places
+        self._solved: Floats = np.eye(size, dtype=np.float32) / RIDGE  # inverse of the features' weighted second moment
+        self._answers: Floats = np.zeros((size, 16), np.float32)  # [size, columns]: a feature times this is `ridge`
+
+    # --- lessons ------------------------------------------------------------------------------------------------
+
+    def restore(self, lessons: Iterable[tuple[Lesson, Floats]]) -> None:
+        """These and no others, solved at once."""
+        given = list(lessons)
+        self._clear(len(given[0][1]) if given else 0)
+        if not given:
+            return
+        for lesson, feature in given:
+            self._place(lesson, feature)
+        kept = [(i, lesson) for i, lesson in enumerate(self._lessons) if lesson is not None]
+        places = [i for i, _ in kept]
+        weights = np.array([lesson.weight for _, lesson in kept])
+        x = self._features[places].astype(np.float64)
+        weighted = x * weights[:, None]
+        self._solved = np.linalg.inv(weighted.T @ x + RIDGE * np.eye(x.shape[1])).astype(np.float32)
+        targets = np.zeros((len(kept), self._answers.shape[1]))
+        targets[np.arange(len(kept)), self._column[places]] = 1.0
+        self._answers = (self._solved @ (weighted.T @ targets)).astype(np.float32)
+
+    def adopt(self, other: Memory) -> None:
+        """Become what another one is, which may have been made in another thread."""
+        self.__dict__.update(other.__dict__)
+
+    def remember(self, lesson: Lesson, feature: Floats) -> None:
+        """In place of what was taught before in the same situation."""
+        if not self._features.shape[1]:
+            self._clear(len(feature))
+        before = self._places.get((lesson.scope, lesson.text))
+        if before is not None:
+            self._take_away(before)
+        place = self._place(lesson, feature)
+        self._shift(place, lesson.weight)
+
+    def forget(self, ids: Iterable[str]) -> None:
+        for lesson in ids:
+            if (place := self._by_id.get(lesson)) is not None:
+                self._take_away(place)
+
+    def reweigh(self, weights: Mapping[str, float]) -> None:
+        """Change what lessons count, by id."""
+        self.restore(
+            (replace(lesson, weight=weights.get(lesson.id, lesson.weight)), self._features[place].copy())
+            for place, lesson in enumerate(self._lessons)
+            if lesson is not None
+        )
+
+    def lessons(self) -> list[Lesson]:
+        return [lesson for lesson in self._lessons if lesson is not None]
+
+    def _place(self, lesson: Lesson, feature: Floats) -> int:
+        """Note a lesson without solving for it."""
+        old = self._places.get((lesson.scope, lesson.text))
+        if old is not None:
+            self._drop(old)
+        place = len(self._lessons)
+        if place == len(self._features):
+            self._features = np.concatenate([self._features, np.zeros_like(self._features)])
+            self._column = np.concatenate([self._column, np.zeros_like(self._column)])
+        self._lessons.append(lesson)
+        self._features[place], self._column[place] = feature, self._column_of(lesson)
+        self._places[lesson.scope, lesson.text] = self._by_id[lesson.id] = place
+        self._scope.setdefault(lesson.scope, []).append(place)
+        return place
+
+    def _column_of(self, lesson: Lesson) -> int:
+        key = (lesson.scope, msgspec.json.encode(lesson.action, order="sorted"))
+        if key not in self._columns:
+            column = self._columns[key] = len(self._columns)
+            self._actions.setdefault(lesson.scope, []).append((column, lesson.action))
+            if column == self._answers.shape[1]:
+                self._answers = np.concatenate([self._answers, np.zeros_like(self._answers)], 1)
+        return self._columns[key]
+
+    def _take_away(self, place: int) -> None:
+        lesson = self._lessons[place]
+        assert lesson is not None
+        self._shift(place, -lesson.weight)
+        self._drop(place)
+
+    def _drop(self, place: int) -> None:
+        lesson = self._lessons[place]
+        assert lesson is not None
+        self._lessons[place] = None
+        del self._places[lesson.scope, lesson.text], self._by_id[lesson.id]
+        self._scope[lesson.scope].remove(place)
+
+    def _shift(self, place: int, weight: float) -> None:
+        """One lesson more (or, with a negative weight, less) in the solution: Sherman and Morrison's formula."""
+        feature = self._features[place]
+        gain = self._solved @ feature
+        gain_here = gain * np.float32(weight / (1.0 + weight * float(feature @ gain)))
+        error = -(feature @ self._answers)
+        error[self._column[place]] += 1.0
+        self._answers += np.multiply.outer(gain_here, error)
+        self._solved -= np.multiply.outer(gain_here, gain)
+
+    # --- questions ----------------------------------------------------------------------------------------------
+
+    def recall(self, scope: str, feature: Floats) -> Recalled | None:
+        """None if nothing was taught there."""
+        places = self._scope.get(scope)
+        if not places:
+            return None
+        return self._said(
+            scope, places, feature @ self._answers, self._features[places] @ feature, self._novelty(feature)
+        )
+
+    def without(self, lesson: str) -> Recalled | None:
+        """What it would say of a lesson's situation had it not been taught. Raises KeyError for an unknown id."""
+        place = self._by_id[lesson]
+        known = self._lessons[place]
+        assert known is not None
+        feature = self._features[place]
+        others = [other for other in self._scope[known.scope] if other != place]
+        if not others:
+            return None
+        leverage = known.weight * float(feature @ self._solved @ feature)
+        said = feature @ self._answers
+        said[self._column[place]] -= leverage
+        said /= max(1.0 - leverage, 1e-6)
+        novelty = self._novelty(feature)
+        before = novelty / max(1.0 - novelty * known.weight / RIDGE, 1e-6)  # Sherman and Morrison again, backwards
+        return self._said(known.scope, others, said, self._features[others] @ feature, min(before, 1.0))
+
+    def _said(self, scope: str, places: Sequence[int], ridge: Floats, cosines: Floats, novelty: float) -> Recalled:
+        columns = [column for column, _ in self._actions[scope]]
+        nearest = np.full(self._answers.shape[1], -1.0, np.float32)
+        np.maximum.at(nearest, self._column[places], cosines)
+        return Recalled(
+            actions=tuple(action for _, action in self._actions[scope]), ridge=ridge[columns], near=nearest[columns],
+            novelty=novelty,
+        )  # fmt: skip
+
+    def _novelty(self, feature: Floats) -> float:
+        return float(feature @ self._solved @ feature) * RIDGE
+
+    def causes(self, scope: str, feature: Floats, action: Action) -> list[tuple[Lesson, float]]:
+        """Lessons that taught this action, with their part in its `ridge`, largest first. The parts of all lessons add
+        up to it."""
+        column = self._columns.get((scope, msgspec.json.encode(action, order="sorted")))
+        gain = self._solved @ feature
+        found = []
+        for place in self._scope.get(scope, ()):
+            lesson = self._lessons[place]
+            if lesson is not None and self._column[place] == column:
+                found.append((lesson, lesson.weight * float(self._features[place] @ gain)))
+        return sorted(found, key=lambda pair: -pair[1])[:CAUSES]
+
+
+def unpacked(feature: bytes) -> Floats:
+    """A feature as the policy worker sends it."""
+    return np.frombuffer(feature, np.float16).astype(np.float32)

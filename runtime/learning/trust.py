@@ -1,0 +1,162 @@
+"""Weights and memory -> one belief: a sum of what each says, by how far each has shown that it can be trusted.
+
+    score(a) = model * log p(a) + ridge * r(a) + near * n(a)        p = softmax(score)
+
+log p: the language model's; r, n: the memory's (`memory.Recalled`). How much each counts is learnt, for every version of the
+weights anew, on feedback that those weights were not trained on, with the memory as it would be without it; never on
+anything that accuracy is reported on. Since it maximises likelihood, what comes out is calibrated as well as three numbers can.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.learning.memory import Recalled
+from runtime.messages import Action, Message
+
+UNSEEN = -20.0  # nats, at least: what the model gives an action that it did not even consider
+FAR = 0.0  # `near` of an action that was never taught: a cosine of unrelated situations
+SPREAD = np.array([0.5, 8.0, 4.0])  # how far the learnt weights may be from what is assumed: a standard deviation
+STEPS, SMALL = 30, 1e-6
+Numbers = NDArray[np.float64]
+
+
+class Trust(Message, frozen=True, kw_only=True):
+    """What a nat of the model, a whole `ridge` and a whole `near` are worth, in nats."""
+
+    model: float = 1.0
+    ridge: float = 10.0
+    near: float = 3.0
+
+
+ADAPTER = Trust()  # what is assumed of trained weights until there is feedback that says more
+BASE = Trust(model=0.5)  # of weights that were never told what is right here
+
+
+@dataclass(frozen=True)
+class Belief:
+    """One situation: the candidates and what each judge says of them, as log-probabilities (nats)."""
+
+    actions: tuple[Action, ...]
+    log_model: tuple[float, ...]
+    log_memory: tuple[float, ...]  # () = the memory had nothing to say
+    log_both: tuple[float, ...]
+
+    @property
+    def best(self) -> int:
+        return max(range(len(self.actions)), key=self.log_both.__getitem__)
+
+    @property
+    def chosen(self) -> Action:
+        return self.actions[self.best]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One situation whose right answer is known: features [K, 3] of its candidates (log p, ridge, near)."""
+
+    features: Numbers
+    right: int
+
+
+def believe(actions: Sequence[Action], log_probs: Sequence[float], recalled: Recalled | None, trust: Trust) -> Belief:
+    """`actions` with the model's log-probabilities; what the memory knows beside them joins in."""
+    if recalled is None:
+        return Belief(tuple(actions), tuple(log_probs), (), tuple(log_probs))
+    every, features = joined(actions, log_probs, recalled)
+    memory = features[:, 1:] @ [trust.ridge, trust.near]
+    both = trust.model * features[:, 0] + memory
+    return Belief(every, _plain(features[:, 0]), _plain(_normalised(memory)), _plain(_normalised(both)))
+
+
+def joined(
+    actions: Sequence[Action], log_probs: Sequence[float], recalled: Recalled
+) -> tuple[tuple[Action, ...], Numbers]:
+    """All candidates of both, and their features [K, 3]."""
+    place = {_key(action): i for i, action in enumerate(actions)}
+    extra = [i for i, action in enumerate(recalled.actions) if _key(action) not in place]
+    rest = max(1.0 - math.fsum(map(math.exp, log_probs)), 0.0)
+    missed = max(math.log(rest), UNSEEN) if rest > 0 else UNSEEN
+    features = np.zeros((len(actions) + len(extra), 3))
+    features[:, 0], features[:, 2] = [*log_probs, *[missed] * len(extra)], FAR
+    columns = {_key(action): i for i, action in enumerate(recalled.actions)}
+    every = (*actions, *(recalled.actions[i] for i in extra))
+    for row, action in enumerate(every):
+        if (i := columns.get(_key(action))) is not None:
+            features[row, 1:] = recalled.ridge[i], max(recalled.near[i], FAR)
+    return every, features
+
+
+def case(
+    actions: Sequence[Action], log_probs: Sequence[float], recalled: Recalled | None, right: Action
+) -> Case | None:
+    """None where the right answer is no candidate, or the memory has nothing to say: nothing is learnt from that."""
+    if recalled is None:
+        return None
+    every, features = joined(actions, log_probs, recalled)
+    keys = [_key(action) for action in every]
+    return Case(features, keys.index(_key(right))) if _key(right) in keys else None
+
+
+def fit(cases: Sequence[Case], assumed: Trust = ADAPTER) -> Trust:
+    """The likeliest trust, given what is assumed (a normal prior), none of it negative: Newton's method, its steps halved
+    until they help."""
+    prior = np.array([assumed.model, assumed.ridge, assumed.near])
+    if not cases:
+        return assumed
+    features, there = _stacked(cases)
+    right = np.arange(len(cases)), [case.right for case in cases]
+
+    def worth(weights: Numbers) -> float:
+        logs = _normalised(np.where(there, features @ weights, -np.inf))
+        return float(logs[right].sum() - (((weights - prior) / SPREAD) ** 2).sum() / 2)
+
+    weights, best = prior.copy(), worth(prior)
+    for _ in range(STEPS):
+        p = np.exp(_normalised(np.where(there, features @ weights, -np.inf)))
+        mean = np.einsum("nk,nkf->nf", p, features)
+        gradient = (features[right] - mean).sum(0) + (prior - weights) / SPREAD**2
+        curvature = np.einsum("nk,nkf,nkg->fg", p, features, features) - mean.T @ mean + np.diag(1 / SPREAD**2)
+        step = np.linalg.solve(curvature, gradient)
+        while np.abs(step).max() > SMALL and (now := worth(np.maximum(weights + step, 0.0))) <= best:
+            step /= 2
+        if np.abs(step).max() <= SMALL:
+            break
+        weights, best = np.maximum(weights + step, 0.0), now
+    return Trust(model=float(weights[0]), ridge=float(weights[1]), near=float(weights[2]))
+
+
+def _stacked(cases: Sequence[Case]) -> tuple[Numbers, NDArray[np.bool_]]:
+    """Features [N, K, 3] of all cases, and which of them there are."""
+    widest = max(len(case.features) for case in cases)
+    features, there = np.zeros((len(cases), widest, 3)), np.zeros((len(cases), widest), bool)
+    for i, case in enumerate(cases):
+        features[i, : len(case.features)], there[i, : len(case.features)] = case.features, True
+    return features, there
+
+
+def trust_of(scores: Mapping[str, object]) -> Trust:
+    """What an adapter's manifest says, or what is assumed."""
+    found = scores.get("trust")
+    return msgspec.convert(found, Trust) if found else ADAPTER
+
+
+def _normalised(scores: Numbers) -> Numbers:
+    """Log-probabilities along the last axis."""
+    shifted = scores - scores.max(-1, keepdims=True)
+    out: Numbers = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return out
+
+
+def _plain(numbers: Numbers) -> tuple[float, ...]:
+    return tuple(numbers.tolist())
+
+
+def _key(action: Action) -> bytes:
+    return msgspec.json.encode(action, order="sorted")

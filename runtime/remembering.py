@@ -1,0 +1,117 @@
+"""Feedback -> memory: every answer that people gave is remembered by what its situation is like, as soon as it is committed.
+
+The memory lives in the daemon and is made anew from the journal at every start: decisions flow meanwhile, with what has
+been remembered so far.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+
+from runtime.bus import Subscription
+from runtime.catalogue import Catalogue
+from runtime.errors import CorrigibleError
+from runtime.journal import Journal
+from runtime.learning import curation
+from runtime.learning.memory import Floats, Lesson, Memory, unpacked
+from runtime.messages import Action, Example, Feedback
+from runtime.situations import Catalogues
+
+log = structlog.get_logger("memory")
+SEEN = 4096  # situations whose features are kept for feedback to come
+PART = 64  # lessons that are looked at together at the start
+
+
+class Looker(Protocol):
+    """The part of the policy that says what situations are like."""
+
+    async def look(self, texts: Sequence[str], catalogue: Catalogue) -> list[bytes]: ...
+
+
+class Remembering:
+    """The stage that keeps the memory up to date. `seen` is told by decisions, so that nothing is looked at twice."""
+
+    def __init__(
+        self, journal: Journal, policy: Looker, catalogues: Catalogues, memory: Memory, *, window: int
+    ) -> None:
+        self._journal, self._policy, self._catalogues = journal, policy, catalogues
+        self._memory, self._window = memory, window
+        self._seen: OrderedDict[tuple[str, str], Floats] = OrderedDict()
+        self._changed = asyncio.Condition()
+
+    async def until_known(self, scope: str, text: str) -> None:
+        """Wait until something is remembered of this very situation."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._memory.knows(scope, text))
+
+    def seen(self, scope: str, text: str, feature: Floats) -> None:
+        self._seen[scope, text] = feature
+        self._seen.move_to_end((scope, text))
+        while len(self._seen) > SEEN:
+            self._seen.popitem(last=False)
+
+    async def run(self, feedbacks: Subscription[Feedback]) -> None:
+        """Everything from the journal, then what people say from now on."""
+        try:
+            await self.restore()
+        except CorrigibleError as error:
+            log.error("nothing is remembered", reason=str(error))
+        async for feedback in feedbacks:
+            try:
+                await self.learn(feedback)
+            except CorrigibleError as error:
+                log.error("not remembered", feedback=feedback.id, reason=str(error))
+
+    async def restore(self) -> None:
+        """What the journal has, and nothing else."""
+        examples = curation.newest_per_situation(await self._journal.examples(self._window))
+        by_scope: defaultdict[str, list[Example]] = defaultdict(list)
+        for example in examples:
+            by_scope[example.scope].append(example)
+        found: list[tuple[Lesson, Floats]] = []
+        for scope, own in by_scope.items():
+            for start in range(0, len(own), PART):
+                part = own[start : start + PART]
+                features = await self._features(scope, [example.text for example in part])
+                found.extend((_lesson(example), feature) for example, feature in zip(part, features, strict=True))
+        fresh = Memory()
+        await asyncio.to_thread(fresh.restore, found)  # a second for thousands of lessons: not on the loop
+        self._memory.adopt(fresh)
+        if found:
+            log.info("remembered", lessons=len(found))
+
+    async def learn(self, feedback: Feedback) -> None:
+        """What the newest word on a decision teaches, if anything."""
+        example = await self._journal.example_on(feedback.decision_id)
+        if example is not None:
+            (feature,) = await self._features(example.scope, [example.text])
+            self._memory.remember(_lesson(example), feature)
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def causes(self, scope: str, text: str, action: Action) -> list[tuple[Lesson, float]]:
+        """What was taught that speaks for an action in a situation, and by how much; nothing without the policy."""
+        if not len(self._memory):
+            return []
+        try:
+            (feature,) = await self._features(scope, [text])
+        except CorrigibleError:
+            return []
+        return self._memory.causes(scope, feature, action)
+
+    async def _features(self, scope: str, texts: Sequence[str]) -> list[Floats]:
+        missing = [text for text in texts if (scope, text) not in self._seen]
+        if missing:
+            looked = await self._policy.look(missing, self._catalogues.of(scope))
+            for text, feature in zip(missing, looked, strict=True):
+                self.seen(scope, text, unpacked(feature))
+        return [self._seen[scope, text] for text in texts]
+
+
+def _lesson(example: Example) -> Lesson:
+    return Lesson(example.id, example.scope, example.text, example.action, example.weight)

@@ -1,0 +1,119 @@
+"""The memory is a ridge regression, whatever comes when: checked against solving it at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runtime.learning.memory import RIDGE, Floats, Lesson, Memory
+from runtime.messages import Action
+
+SIZE = 6
+ON, OFF, DIM = (Action(tool="lamp", arguments={"level": level}) for level in ("on", "off", "dim"))
+
+
+def feature(seed: int) -> Floats:
+    vector = np.random.default_rng(seed).normal(size=SIZE).astype(np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+def lesson(number: int, *, scope: str = "hall", weight: float = 1.0) -> tuple[Lesson, Floats]:
+    action = (ON, OFF, DIM)[number % 3]
+    return Lesson(f"fb{number}", scope, f"situation {number}", action, weight), feature(number)
+
+
+def solved(lessons: list[tuple[Lesson, Floats]], at: Floats, action: Action, scope: str = "hall") -> float:
+    """What ridge regression over all these lessons says, from its definition."""
+    x = np.array([f for _, f in lessons], np.float64)
+    w = np.array([one.weight for one, _ in lessons])
+    y = np.array([float(one.action == action and one.scope == scope) for one, _ in lessons])
+    return float(at @ np.linalg.solve((x * w[:, None]).T @ x + RIDGE * np.eye(SIZE), x.T @ (w * y)))
+
+
+def said(memory: Memory, at: Floats, action: Action) -> float:
+    recalled = memory.recall("hall", at)
+    assert recalled is not None
+    return float(recalled.ridge[recalled.actions.index(action)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.permutations(range(12)), st.sets(st.integers(0, 11), max_size=8))
+def test_neither_order_nor_detours_change_what_it_says(order: list[int], gone: set[int]) -> None:
+    memory = Memory()
+    for number in order:
+        memory.remember(*lesson(number, weight=0.5 + number % 3))
+    memory.forget([f"fb{number}" for number in gone])
+    left = [lesson(number, weight=0.5 + number % 3) for number in range(12) if number not in gone]
+    at = feature(99)
+    assert len(memory) == len(left)
+    for action in (ON, OFF, DIM):
+        assert said(memory, at, action) == pytest.approx(solved(left, at, action), rel=1e-3, abs=1e-3)
+    whole = Memory()
+    whole.restore(left)
+    assert said(whole, at, left[0][0].action) == pytest.approx(said(memory, at, left[0][0].action), rel=1e-3, abs=1e-3)
+
+
+def test_the_newest_word_on_a_situation_stands() -> None:
+    memory = Memory()
+    memory.remember(Lesson("a", "hall", "dark", ON), feature(1))
+    memory.remember(Lesson("b", "hall", "dark", OFF), feature(1))
+    assert len(memory) == 1
+    assert said(memory, feature(1), OFF) > 0.8
+    assert said(memory, feature(1), ON) == pytest.approx(0.0, abs=1e-4)
+
+
+def test_without_a_lesson_it_says_what_it_would_have_said() -> None:
+    lessons = [lesson(number) for number in range(10)]
+    memory, other = Memory(), Memory()
+    memory.restore(lessons)
+    other.restore(lessons[:4] + lessons[5:])
+    mine, theirs = memory.without("fb4"), other.recall("hall", lessons[4][1])
+    assert mine is not None
+    assert theirs is not None
+    places = [theirs.actions.index(action) for action in mine.actions]
+    np.testing.assert_allclose(mine.ridge, theirs.ridge[places], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(mine.near, theirs.near[places], rtol=1e-3)
+    assert mine.novelty == pytest.approx(theirs.novelty, rel=1e-3)
+
+
+def test_causes_add_up_to_what_it_says() -> None:
+    memory = Memory()
+    memory.restore([lesson(number) for number in range(9)])
+    at = feature(50)
+    assert sum(part for _, part in memory.causes("hall", at, OFF)) == pytest.approx(said(memory, at, OFF), abs=1e-4)
+
+
+def test_scopes_do_not_answer_for_each_other() -> None:
+    memory = Memory()
+    memory.remember(*lesson(0, scope="hall"))
+    assert memory.recall("kitchen", feature(0)) is None
+
+
+def test_what_was_never_seen_is_novel() -> None:
+    memory = Memory()
+    memory.restore([lesson(number) for number in range(3)])
+    known, strange = memory.recall("hall", feature(0)), memory.recall("hall", -feature(77))
+    assert known is not None
+    assert strange is not None
+    assert known.novelty < 0.3 < strange.novelty <= 1.0
+
+
+def test_reweighed_lessons_count_as_they_are_told() -> None:
+    lessons = [lesson(number) for number in range(6)]
+    memory = Memory()
+    memory.restore(lessons)
+    memory.reweigh({"fb0": 0.25})
+    changed = [(Lesson(o.id, o.scope, o.text, o.action, 0.25 if o.id == "fb0" else 1.0), f) for o, f in lessons]
+    assert said(memory, feature(5), ON) == pytest.approx(solved(changed, feature(5), ON), abs=1e-4)
+
+
+def test_it_grows() -> None:
+    memory = Memory()
+    for number in range(600):
+        memory.remember(Lesson(f"f{number}", "hall", f"s{number}", Action(tool=f"t{number % 40}")), feature(number))
+    recalled = memory.recall("hall", feature(3))
+    assert recalled is not None
+    assert len(recalled.actions) == 40
+    assert len(memory) == 600

@@ -1,0 +1,72 @@
+"""Two judges, and how far each is believed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from runtime.learning.memory import Recalled
+from runtime.learning.trust import ADAPTER, Case, Trust, believe, case, fit
+from runtime.messages import Action
+
+A, B, C = (Action(tool=name) for name in "abc")
+
+
+def recalled(**ridge: float) -> Recalled:
+    values = np.array(list(ridge.values()), np.float32)
+    return Recalled(tuple(Action(tool=name) for name in ridge), values, values, 0.5)
+
+
+def test_without_a_memory_the_model_speaks_alone() -> None:
+    belief = believe([A, B], [math.log(0.7), math.log(0.3)], None, ADAPTER)
+    assert belief.chosen == A
+    assert belief.log_memory == ()
+    assert belief.log_both == belief.log_model
+
+
+def test_a_sure_memory_overrules_a_doubtful_model() -> None:
+    belief = believe([A, B], [math.log(0.6), math.log(0.4)], recalled(b=0.9), ADAPTER)
+    assert belief.chosen == B
+    assert {type(p) for row in (belief.log_model, belief.log_memory, belief.log_both) for p in row} == {float}
+    assert math.fsum(map(math.exp, belief.log_both)) == pytest.approx(1.0)
+
+
+def test_what_only_the_memory_knows_is_a_candidate() -> None:
+    belief = believe([A], [math.log(0.5)], recalled(c=1.0), ADAPTER)
+    assert list(belief.actions) == [A, C]
+    assert belief.chosen == C
+
+
+def test_trust_goes_to_who_was_right() -> None:
+    generator = np.random.default_rng(0)
+
+    def cases(model_right: float) -> list[Case]:
+        found = []
+        for _ in range(200):
+            right = int(generator.integers(2))
+            model = right if generator.random() < model_right else 1 - right
+            memory = right if generator.random() < 0.9 else 1 - right
+            features = np.zeros((2, 3))
+            features[:, 0] = math.log(0.2)
+            features[model, 0], features[memory, 1] = math.log(0.8), 0.5
+            found.append(Case(features, right))
+        return found
+
+    good, bad = fit(cases(0.95)), fit(cases(0.5))
+    assert good.model > 1.0 > bad.model
+    assert good.ridge > 1.0
+
+
+def test_with_nothing_seen_it_stays_with_what_is_assumed() -> None:
+    assert fit([]) == ADAPTER
+
+
+def test_an_answer_nobody_thought_of_teaches_nothing() -> None:
+    assert case([A], [0.0], recalled(b=1.0), C) is None
+    assert case([A], [0.0], None, A) is None
+    found = case([A, B], [-0.1, -2.4], recalled(b=1.0), B)
+    assert found is not None
+    assert found.right == 1
+    assert Trust() == ADAPTER
