@@ -107,7 +107,7 @@ class App:
         self.children = {plugin.name: Child(plugin.name) for plugin in plugins}
         self.control = Control(
             config, journal, self.bus, self.catalogues, self.ingest, self.decider, self.acting, self.modes, self.learner, self.store,
-            self.remembering,
+            self.remembering, self.restore_taught,
             health=self.health, topics=self.topics,
         )  # fmt: skip
 
@@ -118,8 +118,8 @@ class App:
     async def restore_taught(self) -> None:
         """What people taught: the corrections and the replies."""
         self.table.restore(await self.journal.corrections())
-        for example in await self.journal.examples(self.config.learner.window):
-            self.catalogues.know(example.scope, example.action)
+        examples = await self.journal.examples(self.config.learner.window)
+        self.catalogues.know_only((example.scope, example.action) for example in examples)
 
     async def restore(self) -> None:
         """All that the journal knows: what was taught, the state of the world, the serving adapter."""

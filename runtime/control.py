@@ -6,7 +6,7 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -24,7 +24,19 @@ from runtime.ingest import TEXT, Ingest
 from runtime.journal import Journal
 from runtime.learning.learner import Learner
 from runtime.learning.registry import Registry
-from runtime.messages import Action, Cycle, Decision, Feedback, Message, Observation, Outcome, Release, new_id
+from runtime.messages import (
+    Action,
+    Cycle,
+    Decision,
+    Feedback,
+    Forgotten,
+    Message,
+    Observation,
+    Outcome,
+    Release,
+    derived_id,
+    new_id,
+)
 from runtime.remembering import Remembering
 from runtime.roles import observe
 from runtime.situations import Catalogues
@@ -51,6 +63,7 @@ class Control:
         learner: Learner,
         store: Registry,
         remembering: Remembering,
+        restore_taught: Callable[[], Awaitable[None]],
         *,
         health: Callable[[], dict[str, Any]],
         topics: Callable[[], dict[str, Any]],
@@ -67,6 +80,7 @@ class Control:
         self._learner = learner
         self._store = store
         self._remembering = remembering
+        self._restore_taught = restore_taught
         self._health = health
         self._topics = topics
         self._clock = clock
@@ -237,6 +251,27 @@ class Control:
         )
         await self._ingest.emit(feedback)
         return {"id": feedback.id, "decision_id": decision_id, "kind": kind}
+
+    async def forget(
+        self, decision_id: str = "", source: str = "", since: float | None = None, until: float | None = None
+    ) -> dict[str, Any]:
+        """Take feedback back: of a decision, a source, a time, or all that is named at once. What was learnt from it is
+        unlearnt: from the table and the memory now, from the weights by a cycle without it."""
+        if not (decision_id or source or since or until):
+            raise BadInput("say what to forget: a decision, a source, or a time (since, until)")
+        ids = await self._journal.standing(
+            decision_id=decision_id, source=source, since=since or 0.0, until=until or math.inf
+        )
+        if not ids:
+            raise NotFound("there is no feedback like that; `corrigible decisions` shows what was said")
+        now = self._clock()
+        await self._journal.put(
+            *(Forgotten(id=derived_id("fg", id), feedback_id=id, by="person", at=now) for id in ids)
+        )
+        await self._restore_taught()
+        self._remembering.forget(ids)
+        rebuilding = await self._learner.unlearn()
+        return {"forgotten": len(ids), "feedback": ids[:CHOICES], "rebuilding": rebuilding}
 
     async def say(self, text: str, scope: str = "chat", who: str = "") -> dict[str, Any]:
         """Hand a person's words in and wait for the decision."""

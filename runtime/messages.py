@@ -138,6 +138,15 @@ class Feedback(Message, frozen=True, kw_only=True):
     note: str = ""
 
 
+class Forgotten(Message, frozen=True, kw_only=True):
+    """A feedback was taken back: nothing is learnt from it any more."""
+
+    id: str
+    feedback_id: str
+    by: str
+    at: float
+
+
 class Example(Message, frozen=True, kw_only=True):
     """What the learner trains on: derived from Decision + Feedback by a query, never a second copy of the truth."""
 
@@ -174,7 +183,7 @@ class Release(Message, frozen=True, kw_only=True):
     id: str
     adapter: str
     previous: str
-    why: str  # "gate", "promote", "rollback", "unverifiable"
+    why: str  # "gate", "promote", "rollback", "unverifiable", "forget"
     provisional: bool = False
     lane: str = "default"
     by: str = "corrigible"

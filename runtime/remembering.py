@@ -43,6 +43,8 @@ class Remembering:
         self._memory, self._window = memory, window
         self._seen: OrderedDict[tuple[str, str], Floats] = OrderedDict()
         self._changed = asyncio.Condition()
+        self._turn = asyncio.Lock()  # one change at a time
+        self._again: set[asyncio.Task[None]] = set()
 
     async def until_known(self, scope: str, text: str) -> None:
         """Wait until something is remembered of this very situation."""
@@ -67,8 +69,19 @@ class Remembering:
             except CorrigibleError as error:
                 log.error("not remembered", feedback=feedback.id, reason=str(error))
 
+    def forget(self, feedback: Sequence[str]) -> None:
+        """Feedback was taken back: it is forgotten at once; what was said before it is found again in the background."""
+        self._memory.forget(feedback)
+        task = asyncio.create_task(self.restore(), name="remember again")
+        self._again.add(task)
+        task.add_done_callback(self._again.discard)
+
     async def restore(self) -> None:
         """What the journal has, and nothing else."""
+        async with self._turn:
+            await self._restore()
+
+    async def _restore(self) -> None:
         examples = curation.newest_per_situation(await self._journal.examples(self._window))
         by_scope: defaultdict[str, list[Example]] = defaultdict(list)
         for example in examples:
@@ -87,8 +100,10 @@ class Remembering:
 
     async def learn(self, feedback: Feedback) -> None:
         """What the newest word on a decision teaches, if anything."""
-        example = await self._journal.example_on(feedback.decision_id)
-        if example is not None:
+        async with self._turn:
+            example = await self._journal.example_on(feedback.decision_id)
+            if example is None:
+                return
             (feature,) = await self._features(example.scope, [example.text])
             self._memory.remember(_lesson(example), feature)
             async with self._changed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from runtime.catalogue import DO_NOTHING, Catalogue, Tool
 from runtime.errors import BadConfig
@@ -48,6 +48,13 @@ class Catalogues:
 
     def all(self) -> dict[str, Catalogue]:
         return {scope: self.of(scope) for scope in self._tools}
+
+    def know_only(self, taught: Iterable[tuple[str, Action]]) -> None:
+        """Remember these actions (by scope), oldest first, and no others."""
+        self._known.clear()
+        self._cache.clear()
+        for scope, action in taught:
+            self.know(scope, action)
 
     def know(self, scope: str, action: Action) -> None:
         """Remember an action with free arguments, so that it is a candidate from now on."""

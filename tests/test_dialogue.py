@@ -1,5 +1,5 @@
 """The dialogue this project began with, with the whole daemon: asked, corrected, right at once by the table, and after
-one cycle right without it."""
+one cycle right without it. Taken back, nothing is left of it."""
 
 from __future__ import annotations
 
@@ -59,3 +59,12 @@ async def test_corrected_once_then_right_by_the_table_then_by_the_weights(tmp_pa
         learnt = await daemon.ask("POST", "/api/say", {"text": ASKED})
         assert (learnt["by"], learnt["reply"]) == ("model", RIGHT)
         assert learnt["adapter"] != "base"
+
+        taken_back = await daemon.ask("POST", "/api/forget", {"decision_id": first["id"]})
+        assert (taken_back["forgotten"], taken_back["rebuilding"]) == (1, True)
+        while (await daemon.ask("GET", "/api/status"))["adapter"] != "base":  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.2)
+        await daemon.ask("POST", "/api/table", {"on": True})
+        unlearnt = await daemon.ask("POST", "/api/say", {"text": ASKED})
+        assert (unlearnt["adapter"], unlearnt["by"], unlearnt["reply"] == RIGHT) == ("base", "model", False)
+        assert [one["id"] for one in await daemon.ask("GET", "/api/adapters")] == ["base"]

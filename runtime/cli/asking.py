@@ -1,7 +1,8 @@
-"""Commands that look and correct: status, decisions, explain, feedback."""
+"""Commands that look and correct: status, decisions, explain, feedback, forget."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -165,3 +166,26 @@ def _resolve(settings: Config, decision: str) -> str:
     if not newest:
         raise NotFound("there is no decision yet")
     return str(newest[0]["id"])
+
+
+def forget(
+    decision: Annotated[
+        str, typer.Argument(help="A decision's id, or `last`; empty with --source, --since or --until.")
+    ] = "",
+    source: Annotated[str, typer.Option(help="All that this person or device said.")] = "",
+    since: Annotated[datetime | None, typer.Option(help="Said at this time or later.")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Said before this time.")] = None,
+    config: ConfigFile = None,
+    json: AsJson = False,
+) -> None:
+    """Take feedback back; what was learnt from it is unlearnt."""
+    settings = link.settings(config)
+    found = link.ask(
+        settings, "forget", decision_id=_resolve(settings, decision) if decision else "", source=source,
+        since=since.timestamp() if since else None, until=until.timestamp() if until else None,
+    )  # fmt: skip
+    if json:
+        show.as_json(found)
+        return
+    weights = "a cycle makes weights without it" if found["rebuilding"] else "no serving weights were taught by it"
+    show.out.print(f"forgotten: {found['forgotten']} feedbacks; {weights}")

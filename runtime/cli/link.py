@@ -29,6 +29,7 @@ ROUTES = {
     "adapter": "GET /api/adapters/{id}",
     "curve": "GET /api/curve",
     "feedback": "POST /api/feedback",
+    "forget": "POST /api/forget",
     "say": "POST /api/say",
     "set_mode": "POST /api/modes",
     "kill": "POST /api/kill",

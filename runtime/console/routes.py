@@ -65,8 +65,11 @@ class Switch(Body, frozen=True, kw_only=True):
     on: bool
 
 
-class Table(Body, frozen=True, kw_only=True):
-    on: bool
+class Forget(Body, frozen=True, kw_only=True):
+    decision_id: str = ""
+    source: str = ""
+    since: float | None = None
+    until: float | None = None
 
 
 class Approve(Body, frozen=True, kw_only=True):
@@ -103,11 +106,11 @@ def application(control: Control, metrics: figures.Metrics, streams: events.Stre
             get("/api/curve", _plain(control.curve)),
             get("/api/topics", _plain(control.topics)),
             post("/api/feedback", _posted(GiveFeedback, lambda b: control.feedback(**msgspec.structs.asdict(b)))),
+            post("/api/forget", _posted(Forget, lambda b: control.forget(**msgspec.structs.asdict(b)))),
             post("/api/say", _posted(Say, lambda b: control.say(b.text, b.scope, b.who))),
             post("/api/modes", _posted(SetMode, lambda b: control.set_mode(b.actuator, b.mode))),
             post("/api/kill", _posted(Switch, lambda b: control.kill(b.on))),
             post("/api/table", _posted(Switch, lambda b: control.set_table(b.on))),
-            post("/api/table", _posted(Table, lambda b: control.set_table(b.on))),
             post("/api/approve", _posted(Approve, lambda b: control.approve(b.command_id, b.yes))),
             post("/api/learn", _posted(Empty, lambda _: control.learn())),
             post("/api/rollback", _posted(Empty, lambda _: control.rollback())),

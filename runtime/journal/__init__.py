@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -31,7 +32,7 @@ from runtime.messages import (
 )
 from runtime.payload import quarantined_feedback
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 CURVE_WINDOW = 50  # judged decisions an accuracy point of the page looks back over
 M = TypeVar("M", bound=Message)
 
@@ -158,6 +159,17 @@ class Journal:
         found = await self._rows("example_on", id=decision_id)
         return _example(found[0]) if found else None
 
+    async def standing(
+        self, *, decision_id: str = "", source: str = "", since: float = 0.0, until: float = math.inf
+    ) -> list[str]:
+        """Ids of the feedback that all of this is true of and that was not taken back."""
+        found = await self._rows("standing", decision_id=decision_id, source=source, since=since, until=until)
+        return [id for (id,) in found]
+
+    async def forgotten(self) -> frozenset[str]:
+        """Ids of the feedback that was taken back."""
+        return frozenset(id for (id,) in await self._rows("forgotten"))
+
     async def feedback_since(self, at: float) -> int:
         return int((await self._rows("feedback_since", at=at))[0][0])
 
@@ -234,8 +246,9 @@ async def _migrate(connection: aiosqlite.Connection, path: Path) -> None:
         raise Corrupt(
             f"{path} was written by a newer Corrigible (schema {version}, this one knows {SCHEMA_VERSION}); upgrade first"
         )
-    if version < 1:
-        await connection.executescript(f"BEGIN; {_sql('schema.sql')} PRAGMA user_version = 1; COMMIT;")
+    for number, script in enumerate(("schema.sql", "schema_2.sql"), start=1):
+        if version < number:
+            await connection.executescript(f"BEGIN; {_sql(script)} PRAGMA user_version = {number}; COMMIT;")
 
 
 def _observation(body: str, payload: bytes) -> Observation:

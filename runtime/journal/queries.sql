@@ -47,7 +47,7 @@ ORDER BY d.seq DESC LIMIT :limit;
 WITH word AS (
   SELECT f.seq, f.id, p.scope, p.text, f.at, f.source, f.kind, f.action, d.action AS decided,
          max(CASE WHEN f.kind <> 'acceptance' THEN f.seq END) OVER (PARTITION BY p.scope, p.text) AS last
-  FROM feedback f JOIN decision d ON d.id = f.decision_id JOIN percept p ON p.id = d.percept_id
+  FROM standing f JOIN decision d ON d.id = f.decision_id JOIN percept p ON p.id = d.percept_id
   WHERE p.synthetic = 0 AND f.kind IN ('correction', 'override', 'acceptance'))
 SELECT id, scope, text, at, source, action, 1.0, 1 FROM word e
 WHERE seq = last AND NOT EXISTS (
@@ -59,18 +59,25 @@ SELECT body FROM feedback WHERE id = :id;
 
 -- name: examples
 SELECT id, scope, text, at, source, action, weight, correction, rejected, reward FROM (
-    SELECT e.*, 1.0 AS reward, coalesce(json_extract(f.body, '$.rejected'), CASE WHEN e.correction THEN d.action END) AS rejected
+    SELECT e.seq, e.id, e.scope, e.text, e.at, e.source, e.action, e.weight, e.correction, 1.0 AS reward, coalesce(json_extract(f.body, '$.rejected'), CASE WHEN e.correction THEN d.action END) AS rejected
     FROM example e JOIN feedback f ON f.id = e.id JOIN decision d ON d.id = f.decision_id
     UNION ALL
     SELECT f.seq, f.id, p.scope, p.text, f.at, f.source, d.action, -f.rating, 0, f.rating, NULL
-    FROM feedback f JOIN decision d ON d.id = f.decision_id JOIN percept p ON p.id = d.percept_id
+    FROM standing f JOIN decision d ON d.id = f.decision_id JOIN percept p ON p.id = d.percept_id
     WHERE :disliked AND p.synthetic = 0 AND f.kind = 'rating' AND f.rating < 0
-      AND f.seq = (SELECT max(n.seq) FROM feedback n WHERE n.decision_id = f.decision_id)
+      AND f.seq = (SELECT max(n.seq) FROM standing n WHERE n.decision_id = f.decision_id)
 ) ORDER BY at DESC, seq DESC LIMIT :limit;
 
 -- name: example_on
-SELECT e.id, e.scope, e.text, e.at, e.source, e.action, e.weight, e.correction FROM example e
-WHERE e.id IN (SELECT id FROM feedback WHERE decision_id = :id);
+SELECT id, scope, text, at, source, action, weight, correction FROM example WHERE decision_id = :id;
+
+-- What is to be forgotten: of a decision, of a source, or of a time.
+-- name: standing
+SELECT id FROM standing WHERE (:decision_id = '' OR decision_id = :decision_id) AND (:source = '' OR source = :source)
+  AND at >= :since AND at < :until ORDER BY seq;
+
+-- name: forgotten
+SELECT feedback_id FROM forgotten ORDER BY seq;
 
 -- name: feedback_since
 SELECT count(*) FROM feedback WHERE at > :at;

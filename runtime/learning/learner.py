@@ -99,6 +99,16 @@ class Learner:
         """Start a cycle as soon as none is running."""
         self._asked.set()
 
+    async def unlearn(self) -> bool:
+        """Feedback was taken back. True if the serving weights were taught by it: a cycle will make others."""
+        tainted = await self._tainted()
+        if tainted:
+            self.ask()
+        return tainted
+
+    async def _tainted(self) -> bool:
+        return not (await self._journal.forgotten()).isdisjoint(self._champions_lessons())
+
     async def run(self, feedbacks: Subscription[Feedback], activity: Activity) -> None:
         await self._close_interrupted()
         try:
@@ -167,6 +177,7 @@ class Learner:
         done = next((c for c in cycles if c.state in ("released", "provisional", "rejected")), None)
         self._new = await self._journal.feedback_since(done.started_at if done else 0.0)
         self._partial = bool(done and done.report.get("partial"))
+        await self.unlearn()
 
     async def cycle(self, whole: bool = False) -> Cycle:
         """One cycle; returns how it ended, never raises for what the trainer does. `whole`: train on everything, however
@@ -184,14 +195,17 @@ class Learner:
         settings = await self._settings()
         disliked = settings.objective in ("kto", "reward")
         examples = curation.newest_per_situation(await self._journal.examples(settings.window, disliked))
+        tainted = await self._tainted()
         if not examples:
+            if tainted:
+                await self._unlearnt("base")
             return await self._finish(cycle, "failed", "there is no feedback to learn from yet")
-        trained = self._champions_lessons()
+        trained = frozenset() if tainted else self._champions_lessons()
         train, held = curation.split(curation.recent(examples, settings.half_life), settings, self._render, trained)
-        speed = 0.0 if whole else plan.speed(await self._journal.cycles())
-        champion = self._directory(self._serving.adapter)
+        speed = 0.0 if whole or tainted else plan.speed(await self._journal.cycles())
+        champion = "" if tainted else self._directory(self._serving.adapter)  # what must be unlearnt is no measure
         planned = plan.make(train, settings, speed=speed, champion=champion, trained=trained)
-        directory = await self._write_job(cycle, planned, held, tune=settings.tune and whole)
+        directory = await self._write_job(cycle, planned, held, champion, tune=settings.tune and whole)
         cycle = await self._progress(cycle, examples=len(examples))
         log.info("cycle", id=cycle.id, examples=len(planned.train), held_out=len(held), partial=planned.partial)
         report = replace(await self._train(cycle, directory, settings), partial=planned.partial)
@@ -200,7 +214,19 @@ class Learner:
             found = await self._journal.metadata(TUNED) or {}
             await self._journal.set_metadata(TUNED, {**found, **report.tuned})
         lineage = [e.id for e in planned.train] + sorted(trained if planned.partial else ())
-        return await self._judge(cycle, directory, report, examples_at=max(e.at for e in examples), lineage=lineage)
+        ended = await self._judge(cycle, directory, report, examples_at=max(e.at for e in examples), lineage=lineage)
+        if tainted:
+            await self._unlearnt("base" if ended.state == "rejected" else self._serving.adapter)
+        return ended
+
+    async def _unlearnt(self, adapter: str) -> None:
+        """This serves now, and no version that was taught by what was taken back is left."""
+        if self._serving.adapter != adapter:
+            await self.release(adapter, why="forget")
+        gone = await asyncio.to_thread(
+            self._store.remove_taught_by, await self._journal.forgotten(), protected={adapter}
+        )
+        log.info("unlearnt", serving=adapter, removed=gone)
 
     async def _settings(self) -> LearnerConfig:
         """`[learner]`, with what a search has found better."""
@@ -208,13 +234,15 @@ class Learner:
         found = await self._journal.metadata(TUNED) if settings.tune else None
         return settings.model_copy(update=found) if found else settings
 
-    async def _write_job(self, cycle: Cycle, planned: plan.Plan, held: Sequence[Example], *, tune: bool) -> Path:
+    async def _write_job(
+        self, cycle: Cycle, planned: plan.Plan, held: Sequence[Example], champion: str, *, tune: bool
+    ) -> Path:
         directory = (self._config.agent.data / "jobs" / cycle.id).absolute()
         job = jobs.Job(
             base=await asyncio.to_thread(self._model),
             instruction=self._config.agent.instruction,
             catalogues=self._catalogues.all(),
-            champion=self._directory(self._serving.adapter),
+            champion=champion,
             settings={**planned.settings.model_dump(mode="json"), "tune": tune},
             reply_tokens=self._config.policy.reply_tokens,
             catalogue_tokens=self._config.policy.catalogue_tokens,

@@ -41,6 +41,7 @@ class Recalled:
     ridge: Floats  # [K] about the share of what was taught near here that was this action
     near: Floats  # [K] cosine to the nearest lesson with this action
     novelty: float  # in (0, 1]: 1 = nothing like it was ever taught
+    lessons: int  # there were in its scope
 
 
 class Memory:
@@ -202,7 +203,7 @@ class Memory:
         np.maximum.at(nearest, self._column[places], cosines)
         return Recalled(
             actions=tuple(action for _, action in self._actions[scope]), ridge=ridge[columns], near=nearest[columns],
-            novelty=novelty,
+            novelty=novelty, lessons=len(places),
         )  # fmt: skip
 
     def _novelty(self, feature: Floats) -> float:

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,14 @@ class Registry:
                 raise Corrupt(f"adapter {adapter}: {name} is missing or changed on disk; promote another version")
         _scan(directory / kind[1])
         return manifest
+
+    def remove_taught_by(self, feedback: Collection[str], *, protected: set[str]) -> tuple[str, ...]:
+        """Remove every version that names one of these in its lineage, but a protected one; their ids."""
+        named = (m for m in self.list() if not set(feedback).isdisjoint(m.lineage))
+        gone = tuple(m.id for m in named if m.id not in protected)
+        for adapter in gone:
+            shutil.rmtree(self.directory(adapter), ignore_errors=True)
+        return gone
 
     def prune(self, keep: int, *, protected: set[str]) -> None:
         """Remove the oldest beyond `keep`, never a protected one."""

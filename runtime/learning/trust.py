@@ -2,7 +2,9 @@
 
     score(a) = model * log p(a) + ridge * r(a) + near * n(a)        p = softmax(score)
 
-log p: the language model's; r, n: the memory's (`memory.Recalled`). How much each counts is learnt, for every version of the
+log p: the language model's; r, n: the memory's (`memory.Recalled`). An action that nobody taught gets what the taught ones leave
+of r, and the largest n; and while there are few lessons in a scope, r and n count less: situations of one room are so alike
+that a single lesson would answer for all of them. How much each counts is learnt, for every version of the
 weights anew, on feedback that those weights were not trained on, with the memory as it would be without it; never on
 anything that accuracy is reported on. Since it maximises likelihood, what comes out is calibrated as well as three numbers can.
 """
@@ -20,8 +22,8 @@ from numpy.typing import NDArray
 from runtime.learning.memory import Recalled
 from runtime.messages import Action, Message
 
+FEW = 10  # lessons of a scope by which the memory has half its weight
 UNSEEN = -20.0  # nats, at least: what the model gives an action that it did not even consider
-FAR = 0.0  # `near` of an action that was never taught: a cosine of unrelated situations
 SPREAD = np.array([0.5, 8.0, 4.0])  # how far the learnt weights may be from what is assumed: a standard deviation
 STEPS, SMALL = 30, 1e-6
 Numbers = NDArray[np.float64]
@@ -84,12 +86,14 @@ def joined(
     rest = max(1.0 - math.fsum(map(math.exp, log_probs)), 0.0)
     missed = max(math.log(rest), UNSEEN) if rest > 0 else UNSEEN
     features = np.zeros((len(actions) + len(extra), 3))
-    features[:, 0], features[:, 2] = [*log_probs, *[missed] * len(extra)], FAR
+    features[:, 0] = [*log_probs, *[missed] * len(extra)]
+    features[:, 1:] = max(1.0 - float(recalled.ridge.sum()), 0.0), recalled.near.max()
     columns = {_key(action): i for i, action in enumerate(recalled.actions)}
     every = (*actions, *(recalled.actions[i] for i in extra))
     for row, action in enumerate(every):
         if (i := columns.get(_key(action))) is not None:
-            features[row, 1:] = recalled.ridge[i], max(recalled.near[i], FAR)
+            features[row, 1:] = recalled.ridge[i], recalled.near[i]
+    features[:, 1:] *= recalled.lessons / (recalled.lessons + FEW)
     return every, features
 
 

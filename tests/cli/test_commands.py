@@ -21,6 +21,7 @@ ISSUE = [
     "chat",
     "status",
     "feedback",
+    "forget",
     "learn",
     "explain",
     "decisions",

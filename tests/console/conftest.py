@@ -138,6 +138,10 @@ class Remembered:
         self.calls.append(("feedback", decision_id, kind, rest["action"]))
         return {"id": "fb-1", "decision_id": decision_id, "kind": kind}
 
+    async def forget(self, decision_id: str = "", source: str = "", **rest: Any) -> dict[str, Any]:
+        self.calls.append(("forget", decision_id, source, rest["since"]))
+        return {"forgotten": 2, "feedback": ["fb-1", "fb-2"], "rebuilding": True}
+
     async def say(self, text: str, scope: str = "chat", who: str = "") -> dict[str, Any]:
         return {**ROW, "reply": text[::-1]}
 

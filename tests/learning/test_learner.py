@@ -25,7 +25,7 @@ from runtime.errors import NotFound, Unavailable
 from runtime.journal import Journal
 from runtime.learning import jobs, learner, registry, trainer
 from runtime.learning.learner import Learner
-from runtime.messages import Cycle, Decision, Feedback, Message, Release
+from runtime.messages import Cycle, Decision, Feedback, Forgotten, Message, Release
 from runtime.metrics import Metrics
 from runtime.situations import Catalogues
 from tests.stages import BRIGHT, DIM, LAMP, decision, percept
@@ -366,3 +366,48 @@ async def test_disliked_answers_reach_the_objectives_that_want_them(
             ended = await p.cycle()
             train, held = jobs.read(p.folder / "jobs" / ended.id)[1:]
             assert len(train) + len(held) == count, objective
+
+
+async def test_what_is_taken_back_is_unlearnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with parts(tmp_path, monkeypatch) as p:
+        p.trainer_makes(1.0)
+        first = (await p.cycle()).adapter
+        assert p.serving.adapter == first
+        assert not await p.learner.unlearn()
+        await p.journal.put(Forgotten(id="fg-1", feedback_id="fb-1", by="person", at=9.0))
+        assert await p.learner.unlearn()
+        p.trainer_makes(2.0)
+        second = await p.cycle()
+        assert p.serving.adapter == second.adapter != first
+        assert "fb-1" not in p.store.manifest(second.adapter).lineage
+        with pytest.raises(NotFound):
+            p.store.manifest(first)
+        assert not await p.learner.unlearn()
+
+
+async def test_with_nothing_left_to_learn_from_the_base_model_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with parts(tmp_path, monkeypatch, taught=1) as p:
+        p.trainer_makes(1.0)
+        first = (await p.cycle()).adapter
+        await p.journal.put(Forgotten(id="fg-0", feedback_id="fb-0", by="person", at=9.0))
+        assert (await p.cycle()).state == "failed"
+        assert p.serving.adapter == "base"
+        newest = await p.journal.serving()
+        assert newest is not None
+        assert (newest.adapter, newest.why) == ("base", "forget")
+        with pytest.raises(NotFound):
+            p.store.manifest(first)
+
+
+async def test_a_bad_rebuild_does_not_keep_what_must_be_unlearnt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with parts(tmp_path, monkeypatch) as p:
+        p.trainer_makes(1.0)
+        await p.cycle()
+        await p.journal.put(Forgotten(id="fg-1", feedback_id="fb-1", by="person", at=9.0))
+        p.trainer_makes(2.0, recall=0.0)
+        assert (await p.cycle()).state == "rejected"
+        assert p.serving.adapter == "base"

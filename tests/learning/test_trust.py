@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from runtime.learning.memory import Recalled
-from runtime.learning.trust import ADAPTER, Case, Trust, believe, case, fit
+from runtime.learning.trust import ADAPTER, BASE, Case, Trust, believe, case, fit
 from runtime.messages import Action
 
 A, B, C = (Action(tool=name) for name in "abc")
 
 
-def recalled(**ridge: float) -> Recalled:
+def recalled(lessons: int = 100, **ridge: float) -> Recalled:
     values = np.array(list(ridge.values()), np.float32)
-    return Recalled(tuple(Action(tool=name) for name in ridge), values, values, 0.5)
+    return Recalled(tuple(Action(tool=name) for name in ridge), values, values, 0.5, lessons)
 
 
 def test_without_a_memory_the_model_speaks_alone() -> None:
@@ -31,6 +31,13 @@ def test_a_sure_memory_overrules_a_doubtful_model() -> None:
     assert belief.chosen == B
     assert {type(p) for row in (belief.log_model, belief.log_memory, belief.log_both) for p in row} == {float}
     assert math.fsum(map(math.exp, belief.log_both)) == pytest.approx(1.0)
+
+
+def test_one_lesson_does_not_answer_everything() -> None:
+    doubtful = believe([A, B], [math.log(0.7), math.log(0.3)], recalled(b=0.45), BASE)
+    assert doubtful.chosen == A
+    assert believe([A, B], [math.log(0.7), math.log(0.3)], recalled(b=0.8), BASE).chosen == B
+    assert believe([A, B], [math.log(0.9), math.log(0.1)], recalled(1, b=0.8), BASE).chosen == A
 
 
 def test_what_only_the_memory_knows_is_a_candidate() -> None:
