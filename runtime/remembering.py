@@ -44,7 +44,7 @@ class Remembering:
         self._seen: OrderedDict[tuple[str, str], Floats] = OrderedDict()
         self._changed = asyncio.Condition()
         self._turn = asyncio.Lock()  # one change at a time
-        self._again: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def until_known(self, scope: str, text: str) -> None:
         """Wait until something is remembered of this very situation."""
@@ -71,10 +71,18 @@ class Remembering:
 
     def forget(self, feedback: Sequence[str]) -> None:
         """Feedback was taken back: it is forgotten at once; what was said before it is found again in the background."""
+        known = any(one in self._memory for one in feedback)
         self._memory.forget(feedback)
-        task = asyncio.create_task(self.restore(), name="remember again")
-        self._again.add(task)
-        task.add_done_callback(self._again.discard)
+        if known or self._turn.locked():  # a restore that is under way may have read it already
+            task = asyncio.create_task(self._again(), name="remember again")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _again(self) -> None:
+        try:
+            await self.restore()
+        except CorrigibleError as error:
+            log.error("not remembered again", reason=str(error))
 
     async def restore(self) -> None:
         """What the journal has, and nothing else."""

@@ -15,7 +15,7 @@ from runtime.bus import Bus
 from runtime.catalogue import Catalogue
 from runtime.journal import Journal
 from runtime.learning.memory import Memory, unpacked
-from runtime.messages import Action, Feedback
+from runtime.messages import Action, Feedback, Forgotten
 from runtime.remembering import Remembering
 from runtime.situations import Catalogues
 from tests.stages import BRIGHT, DIM, LAMP, decision, percept
@@ -118,3 +118,19 @@ async def test_it_follows_the_bus(journal: Journal) -> None:
     async with asyncio.timeout(20):
         await remembering.until_known("room", "dark")
     task.cancel()
+
+
+async def test_what_is_taken_back_is_forgotten_and_the_word_before_it_found_again(journal: Journal) -> None:
+    memory = Memory()
+    remembering = stage(journal, Looker(), memory)
+    await remembering.learn(await say(journal, 1, "dark", kind="acceptance"))
+    again = Feedback(id="fb-2", decision_id="dc-1", kind="correction", source="Eve", at=2.0, action=DIM)
+    await journal.put(again)
+    await remembering.learn(again)
+    assert best(memory, "dark") == DIM
+    await journal.put(Forgotten(id="fg-2", feedback_id="fb-2", by="person", at=3.0))
+    remembering.forget(["fb-2"])
+    assert not memory.knows("room", "dark")
+    async with asyncio.timeout(20):
+        await asyncio.gather(*remembering._tasks)
+    assert best(memory, "dark") == BRIGHT
