@@ -179,6 +179,12 @@ class LearnerConfig(Section):
         le=10,
         description="variants of an example with another room, number or word of the schema in text and answer",
     )
+    word_drop: float = Field(
+        0.15,
+        ge=0,
+        lt=1,
+        description="share of a situation's words that is left out, others in every epoch, so that no single one is all it goes by; 0 = none",
+    )
     tune: bool = Field(
         False, description="search lr, rank and layers by successive halving in cycles that start by `idle`"
     )

@@ -38,8 +38,9 @@ class Boundary:
         return decoder
 
     @torch.no_grad()
-    def keep(self, prefix: Row, rows: Sequence[Row]) -> int:
-        """Compute the states of the rows that are not kept yet; returns how many those were."""
+    def keep(self, prefix: Row, rows: Sequence[Row], *, passing: bool = False) -> int:
+        """Compute the states of the rows that are not kept yet; returns how many those were. `passing` ones are kept until
+        `let_go`."""
         if not self._cut:
             return 0
         wanted = self._states.missing(prefix, [(), *dict.fromkeys(rows)] if prefix else [*dict.fromkeys(rows)])
@@ -50,10 +51,14 @@ class Boundary:
             states, _ = self._below(
                 [token for row in part for token in row], layouts.rows([*map(len, part)], past), past
             )
-            self._states.put(prefix, dict(zip(part, torch.split(states, [len(row) for row in part]), strict=True)))
+            split = torch.split(states, [len(row) for row in part])
+            self._states.put(prefix, dict(zip(part, split, strict=True)), passing=passing)
         self._states.flush()
         self._release()
         return len(wanted)
+
+    def let_go(self) -> None:
+        self._states.let_go()
 
     def _release(self) -> None:
         """The layers below the cut are not looked at while the others are trained: their memory may go."""
@@ -101,8 +106,11 @@ class Plain:
     def __init__(self, backbone: Backbone) -> None:
         self._backbone = backbone
 
-    def keep(self, prefix: Row, rows: Sequence[Row]) -> int:
+    def keep(self, prefix: Row, rows: Sequence[Row], *, passing: bool = False) -> int:
         return 0
+
+    def let_go(self) -> None:
+        pass
 
     def __call__(self, weights: Weights, prefix: Sequence[int], rows: Sequence[Sequence[int]]) -> Tensor:
         layout = layouts.rows([len(row) for row in rows], shared=len(prefix))

@@ -23,6 +23,7 @@ from runtime.policy.decoder import Weights
 
 LEARNT = 0.01  # nats an example over an epoch: below it nothing is left to learn
 Scored = tuple[float, float]  # larger is better
+Renew = Callable[[], Sequence[Item]]  # as many as before, with the same prompts
 Tell = Callable[[int, int, int, float], None]  # epoch, step, steps in all, loss
 
 
@@ -76,11 +77,13 @@ class Fit:
         group: Group,
         score: Callable[[], Scored | None],
         tell: Tell,
+        renew: Renew | None = None,
     ) -> None:
-        """`score` judges the candidate on held-out items, or is None where they are too few."""
+        """`score` judges the candidate on held-out items, or is None where they are too few; `renew` gives the items of the
+        next epoch."""
         self._backbone, self._candidate, self._forward, self._settings = backbone, candidate, forward, settings
         self._items, self._prefixes, self._group = items, prefixes, group
-        self._score, self._tell = score, tell
+        self._score, self._tell, self._renew = score, tell, renew
         self._parameters = candidate.parameters
         for parameter in self._parameters:  # never None: a process without a share of a batch joins the sum
             parameter.grad = torch.zeros_like(parameter)
@@ -101,6 +104,8 @@ class Fit:
         best, kept, waited, scoring, step = (-math.inf, 0.0), self._snapshot(), 0, 0.0, 0
         for epoch in range(self.epochs):
             seen, total = 0, 0.0
+            if self._renew is not None:
+                self._items = self._renew()
             for batches in self._steps(order):
                 loss, count = self._step(batches, step)
                 step += 1

@@ -61,6 +61,12 @@ def prepare(scorer: Scorer, job: Job, examples: Sequence[Example], objective: st
     ]
 
 
+def said_otherwise(scorer: Scorer, job: Job, item: Item, example: Example, objective: str) -> Item:
+    """The item of an example whose situation was changed, with the weight of the item it stands for."""
+    same = replace(example, weight=item.weight)
+    return _item(scorer, job.catalogues[example.scope], same, None, whole=objective == "sft")
+
+
 def _others(examples: Sequence[Example]) -> list[Action | None]:
     """For each example the action of the next one in its scope."""
     by_scope: dict[str, list[int]] = {}

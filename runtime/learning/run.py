@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -12,9 +13,9 @@ import torch
 
 from runtime.config import LearnerConfig
 from runtime.errors import Unavailable
-from runtime.learning import augmentation, boundary, candidate, curation, jobs, objectives, parent, tuning
+from runtime.learning import augmentation, boundary, candidate, curation, jobs, objectives, parent, thinning, tuning
 from runtime.learning.evaluate import judge
-from runtime.learning.fit import Fit, Group, Scored, Tell
+from runtime.learning.fit import Fit, Group, Renew, Scored, Tell
 from runtime.learning.states import States
 from runtime.messages import Example
 from runtime.policy.backbone import BASE, Backbone
@@ -57,12 +58,20 @@ class Run:
         self.prefixes = [tuple(self._prompt_of(e).prefix) for e in self.taught]
         self.tuned = self._tune() if self.settings.tune else {}
         self.settings = self.settings.model_copy(update=self.tuned)
+        self._draw = random.Random(self.settings.seed)
+        renew = self._thinned if self.settings.word_drop and not self.job.partial and not self._compared else None
         self.candidate, self.forward, self.fit = self._parts(
-            self.settings, range(len(self.items)), score=self._on_held, tell=self._progress
+            self.settings, range(len(self.items)), score=self._on_held, tell=self._progress, renew=renew
         )
 
     def _parts(
-        self, settings: LearnerConfig, numbers: Sequence[int], *, score: Callable[[], Scored | None], tell: Tell
+        self,
+        settings: LearnerConfig,
+        numbers: Sequence[int],
+        *,
+        score: Callable[[], Scored | None],
+        tell: Tell,
+        renew: Renew | None = None,
     ) -> tuple[candidate.Candidate, boundary.Boundary | boundary.Plain, Fit]:
         """A fresh candidate, and what trains it on these items."""
         made = candidate.make(self.backbone, settings, self._tokens(), self.job.base.directory)
@@ -71,7 +80,7 @@ class Run:
         forward = self._forward(made.cut)
         fit = Fit(
             self.backbone, made, forward, settings, [self.items[i] for i in numbers], [self.prefixes[i] for i in numbers],
-            group=self.group, score=score, tell=tell,
+            group=self.group, score=score, tell=tell, renew=renew,
         )  # fmt: skip
         return made, forward, fit
 
@@ -157,14 +166,37 @@ class Run:
             parameters={**self.job.settings, "epochs": self.fit.epochs},
         )
 
-    def _keep(self, forward: boundary.Boundary | boundary.Plain) -> int:
-        """Have the frozen states of all items; returns how many had to be computed."""
+    def _thinned(self) -> list[objectives.Item]:
+        """The items of an epoch, most of them without some of their words."""
+        items = []
+        for item, example in zip(self.items, self.taught, strict=True):
+            less = thinning.thinned(example, self.settings.word_drop, self._draw)
+            same = less is example
+            items.append(
+                item if same else objectives.said_otherwise(self.scorer, self.job, item, less, self.settings.objective)
+            )
+        self.forward.let_go()
+        self._keep(self.forward, items, passing=True)
+        return items
+
+    @property
+    def _compared(self) -> bool:
+        """The objective looks at more than the right answer."""
+        return self.settings.objective in ("dpo", "kto")
+
+    def _keep(
+        self,
+        forward: boundary.Boundary | boundary.Plain,
+        items: Sequence[objectives.Item] = (),
+        *,
+        passing: bool = False,
+    ) -> int:
+        """Have the frozen states of these items, or of all; returns how many had to be computed."""
         rows: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
-        compared = self.settings.objective in ("dpo", "kto")
-        for prefix, item in zip(self.prefixes, self.items, strict=True):
-            needed = (item, item.rejected, item.other) if compared else (item,)
+        for prefix, item in zip(self.prefixes, items or self.items, strict=True):
+            needed = (item, item.rejected, item.other) if self._compared else (item,)
             rows.setdefault(prefix, []).extend(i.ids for i in needed if i is not None)
-        return sum(forward.keep(prefix, own) for prefix, own in rows.items())
+        return sum(forward.keep(prefix, own, passing=passing) for prefix, own in rows.items())
 
     def _serve(self, directory: Path | None = None) -> None:
         """Let the scorer see the candidate: as it stands, or as it was written."""

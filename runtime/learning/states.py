@@ -32,6 +32,7 @@ class States:
         self._kept: dict[tuple[Row, Row], Tensor] = {}
         self._mapped: dict[Row, dict[str, Tensor]] = {}  # prompt -> digest of a row -> states
         self._new: dict[Row, dict[Row, Tensor]] = {}
+        self._passing: list[tuple[Row, Row]] = []
 
     def get(self, prefix: Row, row: Row) -> Tensor:
         """States [L, d]. Raises KeyError if they were never put."""
@@ -42,10 +43,20 @@ class States:
         stored = self._stored(prefix)
         return [row for row in rows if (prefix, row) not in self._kept and _digest(row) not in stored]
 
-    def put(self, prefix: Row, states: Mapping[Row, Tensor]) -> None:
+    def put(self, prefix: Row, states: Mapping[Row, Tensor], *, passing: bool = False) -> None:
+        """`passing`: until the next `let_go`, and never on disk."""
         for row, tensor in states.items():
             self._kept[prefix, row] = tensor.detach().cpu().clone()
-            self._new.setdefault(prefix, {})[row] = self._kept[prefix, row]
+            if passing:
+                self._passing.append((prefix, row))
+            else:
+                self._new.setdefault(prefix, {})[row] = self._kept[prefix, row]
+
+    def let_go(self) -> None:
+        """Drop what is `passing`."""
+        for key in self._passing:
+            del self._kept[key]
+        self._passing.clear()
 
     def flush(self) -> None:
         """Write what was put since the last time, and drop what is over the limit."""

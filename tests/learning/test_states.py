@@ -61,3 +61,14 @@ def test_without_a_directory_it_is_memory(tmp_path: Path) -> None:
     states.flush()
     assert states.missing(PREFIX, [(1,), (2,)]) == [(2,)]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_passing_states_are_let_go_and_never_written(tmp_path: Path) -> None:
+    states = States(tmp_path, "m")
+    states.put(PREFIX, {(1, 2): torch.ones(2, 4)})
+    states.put(PREFIX, {(3,): torch.ones(1, 4)}, passing=True)
+    states.flush()
+    assert not states.missing(PREFIX, [(1, 2), (3,)])
+    states.let_go()
+    assert states.missing(PREFIX, [(1, 2), (3,)]) == [(3,)]
+    assert States(tmp_path, "m").missing(PREFIX, [(1, 2), (3,)]) == [(3,)]

@@ -66,7 +66,9 @@ def job_directory(
     taught: Sequence[Example] = TRAIN,
     **settings: Any,
 ) -> Path:
-    chosen = LearnerConfig(**{"layers": "all", "epochs": 1, "min_steps": 100, "lr": 0.02, "batch": 6, **settings})
+    chosen = LearnerConfig(
+        **{"layers": "all", "epochs": 1, "min_steps": 100, "lr": 0.02, "batch": 6, "word_drop": 0.0, **settings}
+    )
     job = Job(
         base=model, instruction=INSTRUCTION, catalogues=CATALOGUES, champion=str(champion or ""),
         settings=chosen.model_dump(mode="json"), reply_tokens=12,
@@ -128,6 +130,17 @@ def report_of(directory: Path) -> Report:
 def test_the_same_seed_gives_the_same_weights(model: Base, tmp_path: Path) -> None:
     prints = [report_of(job_directory(tmp_path / name, model, min_steps=4)).fingerprint for name in "ab"]
     assert prints[0] == pytest.approx(prints[1], abs=1e-3)
+
+
+def test_words_are_left_out_while_it_trains_and_only_then(model: Base, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"layers": "top:1", "min_steps": 12}
+    whole, thin, again = (
+        report_of(job_directory(tmp_path / f"{n}", model, states=tmp_path / f"s{n}", word_drop=share, **settings))
+        for n, share in enumerate((0.0, 0.5, 0.5))
+    )
+    assert thin.fingerprint == pytest.approx(again.fingerprint, abs=1e-3)
+    assert thin.fingerprint != pytest.approx(whole.fingerprint, abs=1e-3)
+    assert thin.states_computed == whole.states_computed
 
 
 def test_the_best_epoch_is_kept(model: Base, tmp_path: Path) -> None:
