@@ -47,6 +47,7 @@ from runtime.messages import Command, Decision, Feedback, Message, Observation, 
 from runtime.metrics import Metrics
 from runtime.perception import Perception
 from runtime.policy.client import Policy
+from runtime.probation import Probation
 from runtime.remembering import Remembering
 from runtime.roles import Actuator, Context, Critic, Perceiver, Plugin, Rule, Sensor
 from runtime.situations import Catalogues
@@ -101,6 +102,7 @@ class App:
             journal, self.bus, policy, self.catalogues, self.store, self.serving, config, self.metrics, policy.base,
             memory=self.memory if config.policy.memory else None, timezone=self.zone,
         )  # fmt: skip
+        self.probation = Probation(journal, policy, self.catalogues, self.learner)
         policy.on_busy = self.learner.yield_to
         self.restored = False
         self.closing = False
@@ -139,6 +141,7 @@ class App:
         group.create_task(self.decider.run(subscribe(Percept)), name="decision")
         group.create_task(self.acting.run(subscribe(Decision)), name="action")
         group.create_task(self.learner.run(subscribe(Feedback), self.decider), name="learner")
+        group.create_task(self.probation.run(subscribe(Feedback)), name="probation")
         if self.config.policy.memory:
             group.create_task(self.remembering.run(subscribe(Feedback)), name="memory")
         group.create_task(self.perception.run_timer(self.config.perception.timer), name="timer")

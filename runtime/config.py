@@ -223,7 +223,17 @@ def presets() -> dict[str, dict[str, Any]]:
 
 
 class GateConfig(Section):
+    must_pass: Path | None = Field(
+        None,
+        description="file of situations with actions that are required or forbidden; a candidate that fails one is never served",
+    )
     min_holdout: int = Field(20, ge=1, description="with fewer held-out items a release is provisional")
+    share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="share of the decisions that a provisional version makes; the others are made by the one it has to prove itself against",
+    )
     margin: float = Field(0.0, ge=0, le=1, description="accuracy a candidate may lose on the held-out items")
     min_recall: float = Field(
         0.7, ge=0, le=1, description="with few held-out items: share of the training answers it must give"

@@ -37,6 +37,7 @@ from runtime.messages import (
     derived_id,
     new_id,
 )
+from runtime.probation import KEY as TRIAL
 from runtime.remembering import Remembering
 from runtime.roles import observe
 from runtime.situations import Catalogues
@@ -99,6 +100,8 @@ class Control:
             "uptime": round(self._clock() - self._started, 1),
             "adapter": release.adapter if release else "base",
             "provisional": bool(release and release.provisional),
+            "trial": await self._journal.metadata(TRIAL) if release and release.provisional else None,
+            "why": release.reason if release else "",
             "modes": await self.modes(),
             "kill": self._acting.guard.killed,
             "table": self._decider.table_on,

@@ -23,7 +23,7 @@ from runtime.journal import Journal
 from runtime.learning import trust
 from runtime.learning.memory import Floats, Memory, unpacked
 from runtime.learning.trust import Belief, Trust
-from runtime.messages import NOTHING, Action, Candidate, Decision, Percept, derived_id
+from runtime.messages import NOTHING, Action, Candidate, Decision, Percept, derived_id, portion
 from runtime.metrics import Metrics
 from runtime.situations import Catalogues
 from runtime.table import CorrectionTable
@@ -54,11 +54,23 @@ class Scorer(Protocol):
 
 
 class Serving:
-    """The pointer that a release flips: which adapter the next decision uses, and how far that one is trusted."""
+    """The pointer that a release flips: which adapter the next decision uses, and how far that one is trusted.
+
+    While a provisional version has to prove itself `against` another, the two share the decisions: by halves, what people
+    correct on either side is a fair comparison.
+    """
 
     def __init__(self, adapter: str) -> None:
         self.adapter = adapter
         self.trust: Trust = trust.BASE
+        self.against: tuple[str, Trust] | None = None
+        self.share = 1.0  # of the decisions that are `adapter`'s
+
+    def choose(self, percept: str) -> tuple[str, Trust]:
+        """Who decides on this percept (id): the same whenever it is asked."""
+        if self.against is None or portion(percept) < self.share:
+            return self.adapter, self.trust
+        return self.against
 
 
 class Decider:
@@ -128,7 +140,7 @@ class Decider:
         """The decision, not yet committed. Never raises for what the model or its worker does: it falls back."""
         started = time.perf_counter()
         catalogue = self._catalogues.of(percept.scope)
-        adapter, trusted = self._serving.adapter, self._serving.trust
+        adapter, trusted = self._serving.choose(percept.id)
         age = self._clock() - percept.at
         if age > STALE:
             return self._decision(percept, NOTHING, adapter, started, by="fallback", note=f"{age:.0f} s old: too late")

@@ -183,8 +183,10 @@ class Release(Message, frozen=True, kw_only=True):
     id: str
     adapter: str
     previous: str
-    why: str  # "gate", "promote", "rollback", "unverifiable", "forget"
+    why: str  # "gate", "promote", "rollback", "unverifiable", "forget", "probation"
     provisional: bool = False
+    against: str = ""  # the version that a provisional one has to prove itself against
+    reason: str = ""  # for people, where `why` does not say it all
     lane: str = "default"
     by: str = "corrigible"
     at: float
@@ -209,6 +211,12 @@ NOTHING = Action(tool="nothing")
 def new_id(kind: str) -> str:
     """A fresh id such as `fb-3f9c…`, sortable by time of making."""
     return f"{kind}-{int(time.time() * 1000):011x}{uuid.uuid4().hex[:8]}"
+
+
+def portion(*parts: str) -> float:
+    """A number in [0, 1) that hangs on these alone: for choices that must come out the same again."""
+    digest = hashlib.sha256("|".join(parts).encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def derived_id(kind: str, *parts: str) -> str:

@@ -53,6 +53,7 @@ class Options:
     hostile: float = 0.0
     typos: float = 0.0
     oos: Path | None = None
+    must_pass: Path | None = None
     seed: int = 0
     report: Path | None = None
     config: Path | None = None
@@ -130,6 +131,7 @@ def _config(options: Options, codec: Codec, scratch: Path) -> Config:
                 else {"mode": "none"}
             ),
             "learner": base.learner.model_copy(update={"after": 0, "every": 0.0, "idle": 0.0, "seed": options.seed}),
+            "gate": base.gate.model_copy(update={"must_pass": options.must_pass or base.gate.must_pass}),
             "plugin": plugins,
         }
     )

@@ -88,6 +88,9 @@ def backtest(
             help="Rows it should not answer: half of them choose when to refuse, half are scored.", exists=True
         ),
     ] = None,
+    must_pass: Annotated[
+        Path | None, typer.Option(help="Situations that every version has to pass, as `[gate] must_pass`.", exists=True)
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")] = 0,
     report: Annotated[Path | None, typer.Option(help="Write the report to this JSON file.")] = None,
     config: ConfigFile = None,
@@ -100,7 +103,7 @@ def backtest(
     options = module.Options(
         stream=stream, holdout=holdout, limit=limit, per_class=per_class, learn_every=learn_every, holdout_limit=holdout_limit,
         instruction=instruction, actions=actions, mqtt=mqtt, teacher=teacher,
-        noise=noise, hostile=hostile, typos=typos, oos=oos, seed=seed, report=report, config=config or link.default_file(),
+        noise=noise, hostile=hostile, typos=typos, oos=oos, must_pass=must_pass, seed=seed, report=report, config=config or link.default_file(),
     )  # fmt: skip
     log = link.settings(config).log
     if log.level == "info":  # hundreds of events a minute; the progress lines tell the story

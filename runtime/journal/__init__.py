@@ -32,7 +32,7 @@ from runtime.messages import (
 )
 from runtime.payload import quarantined_feedback
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 CURVE_WINDOW = 50  # judged decisions an accuracy point of the page looks back over
 M = TypeVar("M", bound=Message)
 
@@ -173,6 +173,12 @@ class Journal:
     async def feedback_since(self, at: float) -> int:
         return int((await self._rows("feedback_since", at=at))[0][0])
 
+    async def complaints(self, adapter: str, *, settled: float, limit: int) -> list[bool]:
+        """Whether people complained, of the newest decisions that a version and the memory made, oldest first; those that
+        were made after `settled` only if somebody said something."""
+        found = await self._rows("complaints", adapter=adapter, settled=settled, limit=limit)
+        return [bool(complaint) for (complaint,) in reversed(found)]
+
     async def releases(self, lane: str = "default", limit: int = 50) -> list[Release]:
         return await self._all(Release, "releases", lane=lane, limit=limit)
 
@@ -246,7 +252,7 @@ async def _migrate(connection: aiosqlite.Connection, path: Path) -> None:
         raise Corrupt(
             f"{path} was written by a newer Corrigible (schema {version}, this one knows {SCHEMA_VERSION}); upgrade first"
         )
-    for number, script in enumerate(("schema.sql", "schema_2.sql"), start=1):
+    for number, script in enumerate(("schema.sql", "schema_2.sql", "schema_3.sql"), start=1):
         if version < number:
             await connection.executescript(f"BEGIN; {_sql(script)} PRAGMA user_version = {number}; COMMIT;")
 

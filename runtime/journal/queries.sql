@@ -103,3 +103,11 @@ SELECT value FROM metadata WHERE key = :key;
 -- name: judged
 SELECT f.kind, d.action = f.action AS same FROM feedback f JOIN decision d ON d.id = f.decision_id
 WHERE f.kind IN ('correction', 'override', 'acceptance') ORDER BY f.seq;
+
+-- name: complaints
+SELECT EXISTS (SELECT 1 FROM standing f WHERE f.decision_id = d.id
+               AND (f.kind IN ('correction', 'override') OR (f.kind = 'rating' AND f.rating < 0)))
+FROM decision d JOIN percept p ON p.id = d.percept_id
+WHERE d.adapter = :adapter AND d.by IN ('model', 'memory') AND p.synthetic = 0
+  AND (d.at <= :settled OR EXISTS (SELECT 1 FROM feedback f WHERE f.decision_id = d.id))
+ORDER BY d.seq DESC LIMIT :limit;

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
 from msgspec.structs import replace
 
 from runtime.config import LearnerConfig
-from runtime.messages import Action, Example
+from runtime.messages import Action, Example, portion
 
 
 def newest_per_situation(examples: Sequence[Example]) -> list[Example]:
@@ -62,5 +61,4 @@ def held_back(example: Example, share: float, seed: int) -> bool:
 
 def _share(example: Example, seed: int) -> float:
     """A number in [0, 1) that hangs on the situation alone."""
-    digest = hashlib.sha256(f"{seed}|{example.scope}|{example.text}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+    return portion(str(seed), example.scope, example.text)

@@ -9,10 +9,11 @@ from runtime.learning.jobs import Report, Scores
 from runtime.messages import Message
 
 CHANCE = 0.25  # a loss less likely than this between equals is taken for real
+SURE = 0.05  # a gain less likely than this between equals is taken for shown
 
 
 class Verdict(Message, frozen=True, kw_only=True):
-    """`released` was shown on enough held-out items, `provisional` on few, `rejected` is not served."""
+    """`released` was shown to be better, `provisional` has yet to show itself (`runtime.probation`), `rejected` is not served."""
 
     state: str
     reason: str
@@ -21,13 +22,17 @@ class Verdict(Message, frozen=True, kw_only=True):
 def judge(report: Report, config: GateConfig) -> Verdict:
     """The verdict on a finished job. Both sides were scored by the trainer on the same items (`report.holdout` of them).
 
-    With too few held-out items for a comparison, the candidate must give the answers it was taught, and no fewer of
-    them than the champion does; such a release is provisional. So is one that is a little worse in accuracy, as chance
-    between equals would have it, but better in log-loss, which sees more than right and wrong.
+    It must pass every case of `[gate] must_pass`. Better than chance between equals would have it (exact McNemar), it is
+    released. With too few held-out items for a comparison, the candidate must give the answers it was taught, and no
+    fewer of them than the champion does; such a release is provisional. So is one that is better by what may be chance,
+    or a little worse in accuracy but better in log-loss, which sees more than right and wrong.
     """
     candidate, champion = report.candidate, report.champion
     if not _finite(candidate):
         return Verdict(state="rejected", reason="the candidate's scores are not finite")
+    if report.broken:
+        more = f" (and {len(report.broken) - 1} more)" if len(report.broken) > 1 else ""
+        return Verdict(state="rejected", reason=f"must pass, does not: {report.broken[0]}{more}")
     if report.holdout < config.min_holdout:
         return _few(report, config)
     shown = (
@@ -43,6 +48,8 @@ def judge(report: Report, config: GateConfig) -> Verdict:
             state="rejected",
             reason=f"no better: {shown}, log-loss {candidate.log_loss:.3f} against {champion.log_loss:.3f}",
         )
+    if by_chance(report.losses, report.wins) > SURE:
+        return Verdict(state="provisional", reason=f"by what may be chance: {shown}")
     return Verdict(state="released", reason=shown)
 
 

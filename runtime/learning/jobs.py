@@ -17,6 +17,7 @@ import msgspec
 
 from runtime.catalogue import Catalogue
 from runtime.errors import Corrupt
+from runtime.learning.cases import Case
 from runtime.messages import Action, Example, Message
 
 JOB, TRAIN, HELD, PROGRESS, REPORT, ADAPTER, OUTPUT = (
@@ -41,6 +42,7 @@ class Job(Message, frozen=True, kw_only=True):
     reply_tokens: int = 64
     catalogue_tokens: int = 0
     partial: bool = False  # going on from the champion with a part of the examples: no time for scoring every epoch
+    cases: tuple[Case, ...] = ()  # what the candidate must pass
     states: str = ""  # directory where frozen states are kept from cycle to cycle; "" = nowhere
 
 
@@ -78,6 +80,7 @@ class Report(Message, frozen=True, kw_only=True):
     champion: Scores
     wins: int  # held-out items only the candidate has right
     losses: int
+    broken: tuple[str, ...] = ()  # cases of `[gate] must_pass` that the candidate fails, as sentences
     fingerprint: tuple[float, ...]
     partial: bool = False  # it went on from the champion with the new examples and some old ones
     tuned: dict[str, Any] = {}  # settings that a search has found better

@@ -23,7 +23,7 @@ from runtime.bus import Bus, Subscription
 from runtime.config import Config, LearnerConfig
 from runtime.errors import CorrigibleError, Corrupt, NotFound
 from runtime.journal import Journal
-from runtime.learning import curation, gate, jobs, plan, registry, trainer, trust, windows
+from runtime.learning import cases, curation, gate, jobs, plan, registry, trainer, trust, windows
 from runtime.learning.memory import Memory
 from runtime.learning.trust import Trust
 from runtime.messages import Cycle, Example, Feedback, Release, new_id
@@ -45,6 +45,8 @@ class Loader(Protocol):
 class Pointer(Protocol):
     adapter: str
     trust: Trust
+    against: tuple[str, Trust] | None
+    share: float
 
 
 class Activity(Protocol):
@@ -87,6 +89,7 @@ class Learner:
         self._timezone = timezone
         self._partial = False  # what serves was trained on a part of the examples
         windows.spans(config.learner.hours)  # a mistake in it is told at the start
+        self._cases = cases.read(config.gate.must_pass)
         self._asked = asyncio.Event()
         self._new = 0  # feedbacks since the last cycle began
         self._last = clock()
@@ -104,6 +107,9 @@ class Learner:
         tainted = await self._tainted()
         if tainted:
             self.ask()
+        against = self._serving.against
+        if against is not None and not (await self._journal.forgotten()).isdisjoint(self._lessons_of(against[0])):
+            self._serve(self._serving.adapter)  # alone from now on
         return tainted
 
     async def _tainted(self) -> bool:
@@ -223,6 +229,7 @@ class Learner:
         """This serves now, and no version that was taught by what was taken back is left."""
         if self._serving.adapter != adapter:
             await self.release(adapter, why="forget")
+        self._serve(adapter)  # alone: the other side of a trial may be among those that go
         gone = await asyncio.to_thread(
             self._store.remove_taught_by, await self._journal.forgotten(), protected={adapter}
         )
@@ -247,6 +254,7 @@ class Learner:
             reply_tokens=self._config.policy.reply_tokens,
             catalogue_tokens=self._config.policy.catalogue_tokens,
             partial=planned.partial,
+            cases=self._cases,
             states=str((self._config.agent.data / "states").absolute()),
         )
         await asyncio.to_thread(jobs.write, directory, job, planned.train, held)
@@ -314,29 +322,61 @@ class Learner:
         return await asyncio.to_thread(trust.fit, [case for case in cases if case is not None])
 
     async def release(
-        self, adapter: str, *, why: str, provisional: bool = False, by: str = "corrigible", cycle: Cycle | None = None
+        self,
+        adapter: str,
+        *,
+        why: str,
+        provisional: bool = False,
+        by: str = "corrigible",
+        reason: str = "",
+        cycle: Cycle | None = None,
     ) -> Release:
         """Load, prove, commit, flip. Raises Corrupt if what would serve is not what was trained."""
         if adapter != "base":
             await self._prove(adapter)
+        previous = self._serving.adapter
         release = Release(
-            id=new_id("re"), adapter=adapter, previous=self._serving.adapter,
-            why=why, provisional=provisional, by=by, at=self._clock(),
+            id=new_id("re"), adapter=adapter, previous=previous, why=why, provisional=provisional,
+            against=self._proven() if provisional else "", by=by, reason=reason, at=self._clock(),
         )  # fmt: skip
         await self._journal.put(release, *([cycle] if cycle is not None else []))
-        previous = self._serving.adapter
-        self._serve(adapter)
+        self._serve(adapter, release.against)
         self._metrics.releases.labels(why).inc()
-        log.info("released", adapter=adapter, previous=previous, why=why, provisional=provisional)
+        log.info("released", adapter=adapter, previous=previous, why=why, provisional=provisional, reason=reason)
         await self._bus.publish(release)
-        await self._forget_old(adapter, previous)
+        await self._forget_old(adapter, previous, release.against)
         return release
 
-    def _serve(self, adapter: str) -> None:
-        """The flip: from here on decisions use this one."""
-        scores = {} if adapter == "base" else self._store.manifest(adapter).scores
-        self._serving.adapter = adapter
-        self._serving.trust = trust.BASE if adapter == "base" else trust.trust_of(scores)
+    def _proven(self) -> str:
+        """What a provisional version has to prove itself against: what serves, or, if that is on trial itself against
+        another trained version, that one, so that a row of trials cannot lead downhill."""
+        against = self._serving.against
+        return against[0] if against is not None else self._serving.adapter
+
+    async def confirm(self, reason: str) -> Release:
+        """The provisional version that serves has proven itself."""
+        newest = await self._journal.serving()
+        if newest is None or not newest.provisional:
+            raise NotFound("no provisional version serves")
+        release = replace(
+            newest, id=new_id("re"), why="probation", provisional=False, against="", by="corrigible", reason=reason,
+            previous=newest.against or newest.previous, at=self._clock(),
+        )  # fmt: skip
+        await self._journal.put(release)
+        self._serve(newest.adapter)
+        log.info("confirmed", adapter=newest.adapter, reason=reason)
+        await self._bus.publish(release)
+        return release
+
+    def _serve(self, adapter: str, against: str = "") -> None:
+        """The flip: from here on decisions use this one; `against` another trained one, only a share of them."""
+        shared = against not in ("", "base", adapter)
+        self._serving.against = (against, self._trusted(against)) if shared else None
+        self._serving.share = self._config.gate.share
+        self._serving.adapter, self._serving.trust = adapter, self._trusted(adapter)
+
+    def _trusted(self, adapter: str) -> Trust:
+        return trust.BASE if adapter == "base" else trust.trust_of(self._store.manifest(adapter).scores)
 
     async def _prove(self, adapter: str) -> None:
         manifest = await asyncio.to_thread(self._store.verify, adapter, self._model().revision)
@@ -363,9 +403,18 @@ class Learner:
             except CorrigibleError as error:
                 log.error("adapter is not usable", adapter=release.adapter, reason=str(error))
                 continue
-            self._serve(release.adapter)
+            self._serve(release.adapter, await self._still_there(release.against))
             return
         self._serve("base")
+
+    async def _still_there(self, adapter: str) -> str:
+        """The version on the other side of a trial, if it can be loaded."""
+        if adapter in ("", "base"):
+            return adapter
+        with suppress(CorrigibleError):
+            await self._prove(adapter)
+            return adapter
+        return ""
 
     async def rollback(self, by: str = "") -> Release:
         """Back to what served before the newest release."""
@@ -379,9 +428,10 @@ class Learner:
 
     def _champions_lessons(self) -> frozenset[str]:
         """Ids of the feedback that what serves was trained on."""
-        if self._serving.adapter == "base":
-            return frozenset()
-        return frozenset(self._store.manifest(self._serving.adapter).lineage)
+        return self._lessons_of(self._serving.adapter)
+
+    def _lessons_of(self, adapter: str) -> frozenset[str]:
+        return frozenset() if adapter == "base" else frozenset(self._store.manifest(adapter).lineage)
 
     def _directory(self, adapter: str) -> str:
         return "" if adapter == "base" else str(self._store.directory(adapter))

@@ -13,7 +13,18 @@ import torch
 
 from runtime.config import LearnerConfig
 from runtime.errors import Unavailable
-from runtime.learning import augmentation, boundary, candidate, curation, jobs, objectives, parent, thinning, tuning
+from runtime.learning import (
+    augmentation,
+    boundary,
+    candidate,
+    cases,
+    curation,
+    jobs,
+    objectives,
+    parent,
+    thinning,
+    tuning,
+)
 from runtime.learning.evaluate import judge
 from runtime.learning.fit import Fit, Group, Renew, Scored, Tell
 from runtime.learning.states import States
@@ -147,6 +158,7 @@ class Run:
         self._serve(directory)
         held = judge(self.scorer, self.job, CANDIDATE, self.held)
         recall = judge(self.scorer, self.job, CANDIDATE, self._sample()).accuracy
+        broken = cases.broken(self.job.cases, self._says)
         passes = len(self.items) * self.fit.epochs_run
         return jobs.Report(
             examples=len(self.items),
@@ -159,6 +171,7 @@ class Run:
             champion=champion,
             wins=sum(a and not b for a, b in zip(held.right, champion_right, strict=True)),
             losses=sum(b and not a for a, b in zip(held.right, champion_right, strict=True)),
+            broken=tuple(broken),
             fingerprint=tuple(self.backbone.fingerprint(CANDIDATE)),
             judged=held.judgements,
             states_computed=computed,
@@ -207,6 +220,13 @@ class Run:
             return
         with torch.no_grad():
             self.backbone.put(CANDIDATE, self.candidate.adapter())
+
+    def _says(self, scope: str, text: str) -> str | None:
+        """What the candidate does in a situation, as its catalogue writes it; None where there is no such scope."""
+        catalogue = self.job.catalogues.get(scope)
+        if catalogue is None:
+            return None
+        return catalogue.render(self.scorer.score([text], catalogue, CANDIDATE)[0].chosen)
 
     def _sample(self) -> list[Example]:
         """Some of the taught items, newest corrections first: does it give the answers it was taught?"""

@@ -29,7 +29,10 @@ BETTER, WORSE = {"accuracy": 0.8, "log_loss": 0.5, "recall": 0.9}, {"accuracy": 
 @pytest.mark.parametrize(
     ("made", "state"),
     [
-        (report(BETTER, WORSE), "released"),
+        (report(BETTER, WORSE, wins=5, losses=0), "released"),
+        (report(BETTER, WORSE, wins=10, losses=3), "released"),
+        (report(BETTER, WORSE, wins=9, losses=3), "provisional"),
+        (report(BETTER, WORSE, wins=10, losses=0, broken=("kitchen: 'gas' -> nothing",)), "rejected"),
         (report(WORSE, BETTER, wins=2, losses=12), "rejected"),
         (report({**WORSE, "log_loss": 0.1}, BETTER, wins=8, losses=10), "provisional"),
         (report({**WORSE, "log_loss": 0.1}, BETTER, wins=2, losses=12), "rejected"),

@@ -411,3 +411,69 @@ async def test_a_bad_rebuild_does_not_keep_what_must_be_unlearnt(
         p.trainer_makes(2.0, recall=0.0)
         assert (await p.cycle()).state == "rejected"
         assert p.serving.adapter == "base"
+
+
+async def released(p: Parts, number: int, *, provisional: bool = False) -> str:
+    """A further version that serves."""
+    p.trainer_makes(float(number))
+    await teach(p.journal, 100 + number)
+    ended = await p.cycle()
+    if not provisional:
+        await p.learner.confirm("for the test")
+    return ended.adapter
+
+
+async def test_a_provisional_version_shares_the_decisions_with_the_one_before_it_until_it_is_proven(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with parts(tmp_path, monkeypatch) as p:
+        first = await released(p, 1, provisional=True)
+        assert {p.serving.choose(f"pc-{n}")[0] for n in range(64)} == {first}  # the base model was never taught
+        await p.learner.confirm("proven")
+        second = await released(p, 2, provisional=True)
+        served = [p.serving.choose(f"pc-{n}")[0] for n in range(64)]
+        assert set(served) == {first, second}
+        assert served == [p.serving.choose(f"pc-{n}")[0] for n in range(64)]
+        third = await released(p, 3, provisional=True)  # while the second is on trial
+        assert {p.serving.choose(f"pc-{n}")[0] for n in range(64)} == {first, third}
+        await p.learner.restore()  # as after a restart
+        assert {p.serving.choose(f"pc-{n}")[0] for n in range(64)} == {first, third}
+        release = await p.learner.confirm("proven")
+        assert (release.adapter, release.previous, release.provisional, release.reason) == (
+            third,
+            first,
+            False,
+            "proven",
+        )
+        assert {p.serving.choose(f"pc-{n}")[0] for n in range(64)} == {third}
+
+
+async def test_only_a_provisional_version_can_be_confirmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with parts(tmp_path, monkeypatch) as p:
+        with pytest.raises(NotFound):
+            await p.learner.confirm("nothing was released")
+        await released(p, 1)
+        with pytest.raises(NotFound):
+            await p.learner.confirm("it is full already")
+
+
+async def test_the_other_side_of_a_trial_ends_when_what_taught_it_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with parts(tmp_path, monkeypatch) as p:
+        await released(p, 1)
+        second = await released(p, 2, provisional=True)
+        assert p.serving.against is not None
+        await p.journal.put(Forgotten(id="fg-1", feedback_id="fb-0", by="person", at=1.0))
+        await p.learner.unlearn()
+        assert {p.serving.choose(f"pc-{n}")[0] for n in range(64)} == {second}
+
+
+async def test_a_candidate_that_breaks_a_case_does_not_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with parts(tmp_path, monkeypatch) as p:
+        broken = replace(a_report(), broken=("room: 'dark' -> lamp off, which is forbidden",))
+        p.trainer_makes(1.0, report=msgspec.json.encode(broken))
+        ended = await p.cycle()
+        assert ended.state == "rejected"
+        assert "lamp off, which is forbidden" in ended.reason
+        assert await p.untouched()

@@ -13,11 +13,13 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from msgspec.structs import replace
 
 from runtime.catalogue import DO_NOTHING, REPLY, Catalogue, Tool
 from runtime.config import LearnerConfig
 from runtime.errors import Unavailable
 from runtime.learning import candidate, fit, jobs, parent, train
+from runtime.learning.cases import Case
 from runtime.learning.jobs import Base, Job, Report
 from runtime.learning.registry import Registry, same_fingerprint
 from runtime.learning.run import Run
@@ -253,3 +255,17 @@ def test_stale_examples_are_left_out_of_all_figures(model: Base, tmp_path: Path)
 def test_layers() -> None:
     assert candidate.which_layers("top:2", 4) == [2, 3]
     assert candidate.which_layers("top:9", 4) == candidate.which_layers("all", 4) == [0, 1, 2, 3]
+
+
+def test_the_candidate_is_asked_what_it_must_pass(model: Base, tmp_path: Path) -> None:
+    directory = job_directory(tmp_path / "job", model)
+    job, train, held = jobs.read(directory)
+    cases = (
+        Case(scope="hall", text="It is dark.", required="lamp bright"),
+        Case(scope="hall", text="Good night.", forbidden=("lamp off",)),
+        Case(scope="cellar", text="It is dark.", required="lamp bright"),
+    )
+    jobs.write(directory, replace(job, cases=cases), train, held)
+    assert report_of(directory).broken == (
+        "hall: 'Good night.' -> lamp off, which is forbidden", "cellar: 'It is dark.' (there is no such scope)",
+    )  # fmt: skip

@@ -1,0 +1,126 @@
+"""Feedback -> does the version that serves deserve it? A provisional one becomes full or is taken back, and a full one of which
+people complain more than of the one before it is taken back too: by itself, and with a reason that people can read.
+
+A provisional version and the one it has to prove itself against are both asked again, by their weights alone, about every
+situation of which people said what is right. What the table answered does not count: it knows the answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from runtime.bus import Subscription
+from runtime.catalogue import Catalogue
+from runtime.errors import CorrigibleError
+from runtime.journal import Journal
+from runtime.learning import monitor
+from runtime.learning.monitor import Trial
+from runtime.messages import Action, Feedback, Release
+from runtime.situations import Catalogues
+
+log = structlog.get_logger("probation")
+KEY = "probation"  # the journal's note of the trial under way
+SETTLED = 600.0  # seconds after which a decision that nobody complained about counts as one
+LOOK_BACK = 1000  # decisions of a version
+
+
+class Scored(Protocol):
+    @property
+    def chosen(self) -> Action: ...
+
+
+class Scorer(Protocol):
+    async def score_one(self, text: str, catalogue: Catalogue, adapter: str) -> Scored: ...
+
+
+class Releases(Protocol):
+    """The part of the learner that carries a judgement out."""
+
+    async def confirm(self, reason: str) -> Release: ...
+    async def release(self, adapter: str, *, why: str, reason: str = "") -> Release: ...
+
+
+class Probation:
+    """The stage. What it knows is in the journal, so it goes on where it was after a restart."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        policy: Scorer,
+        catalogues: Catalogues,
+        releases: Releases,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._journal, self._policy, self._catalogues, self._releases = journal, policy, catalogues, releases
+        self._clock = clock
+
+    async def run(self, feedbacks: Subscription[Feedback]) -> None:
+        async for feedback in feedbacks:
+            try:
+                await self.hear(feedback)
+            except CorrigibleError as error:
+                log.warning("a word that could not be counted", feedback=feedback.id, reason=str(error))
+
+    async def hear(self, feedback: Feedback) -> None:
+        """Count one word for or against what serves, and act where that is enough."""
+        release = await self._journal.serving()
+        if release is None or release.adapter == "base":
+            return
+        if release.provisional and release.against:
+            await self._try(release, feedback)
+        elif _complains(feedback):
+            await self._watch(release)
+
+    async def trial(self, release: Release) -> Trial:
+        """As far as the trial of this release has come."""
+        found = await self._journal.metadata(KEY)
+        trial = msgspec.convert(found, Trial) if found else None
+        return trial if trial is not None and trial.release == release.id else Trial(release=release.id)
+
+    async def _try(self, release: Release, feedback: Feedback) -> None:
+        decision = await self._journal.decision(feedback.decision_id)
+        example = await self._journal.example_on(feedback.decision_id)
+        if decision is None or example is None or decision.by == "table" or decision.at < release.at:
+            return
+        if len(await self._journal.feedback_of(decision.id)) > 1:
+            return  # it was counted when the first word came
+        catalogue = self._catalogues.of(example.scope)
+        right = [
+            (await self._policy.score_one(example.text, catalogue, adapter)).chosen == example.action
+            for adapter in (release.adapter, release.against)
+        ]
+        trial = (await self.trial(release)).after(*right)
+        await self._journal.set_metadata(KEY, msgspec.to_builtins(trial))
+        if trial.ending == "better":
+            await self._releases.confirm(f"proven against {release.against}: {trial}")
+        elif trial.ending == "worse":
+            reason = f"{release.adapter} did worse than {release.against}: {trial}"
+            log.warning("taken back", reason=reason)
+            await self._releases.release(release.against, why="probation", reason=reason)
+
+    async def _watch(self, release: Release) -> None:
+        """Of a version that serves alone: are there more complaints than of the one before it?"""
+        if not release.previous or release.previous == release.adapter:
+            return
+        before, now = await self._complaints(release.previous), await self._complaints(release.adapter)
+        if (wealth := monitor.worse(before, now)) < monitor.TAKEN:
+            return
+        reason = (
+            f"people complained about {sum(now)} of {len(now)} decisions of {release.adapter}, "
+            f"and about {sum(before)} of {len(before)} of {release.previous} (e-value {wealth:.0f})"
+        )
+        log.warning("taken back", reason=reason)
+        await self._releases.release(release.previous, why="probation", reason=reason)
+
+    async def _complaints(self, adapter: str) -> list[bool]:
+        return await self._journal.complaints(adapter, settled=self._clock() - SETTLED, limit=LOOK_BACK)
+
+
+def _complains(feedback: Feedback) -> bool:
+    return feedback.kind in ("correction", "override") or (feedback.rating is not None and feedback.rating < 0)

@@ -1,0 +1,184 @@
+"""A provisional version earns its place by what people say, or is taken back; so is a full one that gets worse."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from runtime.catalogue import Catalogue
+from runtime.errors import Unavailable
+from runtime.journal import Journal
+from runtime.learning.monitor import DOWN, UP
+from runtime.messages import Action, Feedback, Release
+from runtime.policy.protocol import Row
+from runtime.probation import Probation
+from runtime.situations import Catalogues
+from tests.stages import BRIGHT, DIM, LAMP, decision, percept
+
+NOW = 10_000.0
+
+
+@dataclass
+class Model:
+    """Each version has one answer to everything."""
+
+    answers: dict[str, Action]
+    asked: list[str] = field(default_factory=list)
+
+    async def score_one(self, text: str, catalogue: Catalogue, adapter: str) -> Row:
+        self.asked.append(adapter)
+        if adapter not in self.answers:
+            raise Unavailable(f"{adapter} is not loaded")
+        return Row(actions=[], log_probs=[], chosen=self.answers[adapter], log_p=0.0)
+
+
+@dataclass
+class Releases:
+    """What the learner was told to do."""
+
+    journal: Journal
+    told: list[tuple[str, str]] = field(default_factory=list)
+
+    async def confirm(self, reason: str) -> Release:
+        self.told.append(("confirm", reason))
+        newest = await self.journal.serving()
+        assert newest is not None
+        return newest
+
+    async def release(self, adapter: str, *, why: str, reason: str = "") -> Release:
+        assert why == "probation"
+        self.told.append((adapter, reason))
+        newest = await self.journal.serving()
+        assert newest is not None
+        return newest
+
+
+@dataclass
+class House:
+    journal: Journal
+    model: Model
+    releases: Releases
+    number: int = 0
+
+    @property
+    def probation(self) -> Probation:
+        """As after a restart: it knows only what the journal knows."""
+        return Probation(
+            self.journal, self.model, Catalogues([{"room": (LAMP,)}]), self.releases, clock=lambda: NOW + 5000
+        )
+
+    async def serves(self, adapter: str, **fields: object) -> None:
+        self.number += 1
+        await self.journal.put(
+            Release(id=f"re-{self.number}", adapter=adapter, previous="old", why="gate", at=NOW, **fields)  # type: ignore[arg-type]
+        )
+
+    async def decided(self, adapter: str = "new", by: str = "model", at: float = NOW + 1) -> str:
+        self.number += 1
+        made = replace(decision(self.number, BRIGHT, at), adapter=adapter, by=by)
+        await self.journal.put(percept(self.number, f"situation {self.number}"), made)
+        return made.id
+
+    async def corrected(self, decision_id: str, to: Action = DIM, kind: str = "correction") -> None:
+        self.number += 1
+        feedback = Feedback(
+            id=f"fb-{self.number}", decision_id=decision_id, kind=kind, source="Ana", at=NOW + 2,  # type: ignore[arg-type]
+            action=to if kind != "acceptance" else None,
+        )  # fmt: skip
+        await self.journal.put(feedback)
+        await self.probation.hear(feedback)
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with Journal.open(tmp_path / "j.db") as journal:
+        yield House(journal, Model({"new": DIM, "old": BRIGHT}), Releases(journal))
+
+
+async def test_a_provisional_version_that_is_right_where_the_other_is_wrong_is_confirmed(house: House) -> None:
+    await house.serves("new", provisional=True, against="old")
+    for _ in range(UP):
+        assert not house.releases.told
+        await house.corrected(await house.decided("old"))
+    [(told, reason)] = house.releases.told
+    assert told == "confirm"
+    assert f"{UP} won and 0 lost" in reason
+
+
+async def test_one_that_is_wrong_where_the_other_is_right_is_taken_back(house: House) -> None:
+    house.model.answers = {"new": BRIGHT, "old": DIM}
+    await house.serves("new", provisional=True, against="old")
+    for _ in range(-DOWN):
+        assert not house.releases.told
+        await house.corrected(await house.decided())
+    [(told, reason)] = house.releases.told
+    assert told == "old"
+    assert "new did worse than old" in reason
+
+
+async def test_an_acceptance_counts_like_a_correction(house: House) -> None:
+    house.model.answers = {"new": BRIGHT, "old": DIM}
+    await house.serves("new", provisional=True, against="old")
+    for _ in range(UP):
+        await house.corrected(await house.decided(), kind="acceptance")
+    assert house.releases.told[0][0] == "confirm"
+
+
+async def test_what_says_nothing_about_the_two_does_not_count(house: House) -> None:
+    """What the table answered, what was decided before the release, and a second word on the same decision."""
+    await house.serves("new", provisional=True, against="old")
+    await house.corrected(await house.decided(by="table"))
+    await house.corrected(await house.decided(at=NOW - 1))
+    assert not house.model.asked
+    made = await house.decided()
+    await house.corrected(made)
+    await house.corrected(made)
+    assert house.model.asked == ["new", "old"]
+
+
+async def test_without_the_other_version_nothing_is_judged(house: House) -> None:
+    del house.model.answers["old"]
+    await house.serves("new", provisional=True, against="old")
+    with pytest.raises(Unavailable):
+        await house.corrected(await house.decided())
+    newest = await house.journal.serving()
+    assert newest is not None
+    assert (await house.probation.trial(newest)).events == 0
+
+
+async def test_another_release_begins_another_trial(house: House) -> None:
+    await house.serves("new", provisional=True, against="old")
+    await house.corrected(await house.decided())
+    await house.serves("new", provisional=True, against="old")
+    newest = await house.journal.serving()
+    assert newest is not None
+    assert (await house.probation.trial(newest)).events == 0
+
+
+async def test_a_full_version_that_people_complain_about_more_is_taken_back(house: House) -> None:
+    for n in range(40):
+        made = await house.decided("old", at=NOW - 500 + n)
+        if n % 8 == 0:
+            await house.corrected(made)
+    await house.serves("new")
+    assert not house.releases.told
+    while not house.releases.told and house.number < 400:
+        await house.corrected(await house.decided())
+    told, reason = house.releases.told[0]
+    assert told == "old"
+    assert "of 40 of old" in reason
+
+
+async def test_as_many_complaints_as_before_change_nothing(house: House) -> None:
+    for adapter in ("old", "new"):
+        if adapter == "new":
+            await house.serves("new")
+        for n in range(60):
+            made = await house.decided(adapter, at=NOW + n)
+            if n % 4 == 0:
+                await house.corrected(made)
+    assert not house.releases.told
