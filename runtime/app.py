@@ -19,7 +19,7 @@ import importlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
@@ -36,6 +36,7 @@ from runtime.config import Config
 from runtime.console import server
 from runtime.control import MODES_KEY, Control
 from runtime.decision import Decider, Serving
+from runtime.doubting import Doubts
 from runtime.errors import BadConfig, CorrigibleError
 from runtime.guard import Guard, Modes
 from runtime.ingest import Ingest
@@ -43,7 +44,7 @@ from runtime.journal import Journal, lock
 from runtime.learning.learner import Learner
 from runtime.learning.memory import Memory
 from runtime.learning.registry import Registry
-from runtime.messages import Command, Decision, Feedback, Message, Observation, Outcome, Percept
+from runtime.messages import Action, Command, Decision, Feedback, Message, Observation, Outcome, Percept
 from runtime.metrics import Metrics
 from runtime.perception import Perception
 from runtime.policy.client import Policy
@@ -76,18 +77,23 @@ class App:
     ) -> None:
         self.config, self.journal, self.policy, self.plugins, self.broker = config, journal, policy, plugins, broker
         self.zone = zone_of(config.agent.timezone)
-        self.metrics, self.bus, self.table = Metrics(), Bus(), CorrectionTable()
+        self.metrics, self.bus = Metrics(), Bus()
         actuators = loading.of_role(plugins, Actuator)
         self.catalogues = Catalogues([plugin.tools() for plugin in actuators])
         self.serving = Serving("base")
+        self.memory = Memory()
+        self.doubts = Doubts(journal, self.memory if config.policy.memory else None, self._rendered)
+        self.doubts.on_change = self._believe
+        self.table = CorrectionTable(self.doubts.trusts)
         self.store = Registry(config.agent.data / "adapters")
         self.ingest = Ingest(journal, self.bus, self.table, self.catalogues.of, self.metrics, self._taught)
         self.perception = Perception(
             journal, self.bus, config.perception, loading.of_role(plugins, Perceiver),
             zone=self.zone, actuators=self.catalogues.actuators, scopes=self.catalogues.scopes,
         )  # fmt: skip
-        self.memory = Memory()
-        self.remembering = Remembering(journal, policy, self.catalogues, self.memory, window=config.learner.window)
+        self.remembering = Remembering(
+            journal, policy, self.catalogues, self.memory, window=config.learner.window, weigh=self.doubts.weight
+        )
         self.decider = Decider(
             journal, self.bus, policy, self.catalogues, self.table, self.serving, config.policy, self.metrics,
             memory=self.memory if config.policy.memory else None, seen=self.remembering.seen,
@@ -100,7 +106,7 @@ class App:
         )  # fmt: skip
         self.learner = Learner(
             journal, self.bus, policy, self.catalogues, self.store, self.serving, config, self.metrics, policy.base,
-            memory=self.memory if config.policy.memory else None, timezone=self.zone,
+            memory=self.memory if config.policy.memory else None, doubts=self.doubts, timezone=self.zone,
         )  # fmt: skip
         self.probation = Probation(journal, policy, self.catalogues, self.learner)
         policy.on_busy = self.learner.yield_to
@@ -109,13 +115,21 @@ class App:
         self.children = {plugin.name: Child(plugin.name) for plugin in plugins}
         self.control = Control(
             config, journal, self.bus, self.catalogues, self.ingest, self.decider, self.acting, self.modes, self.learner, self.store,
-            self.remembering, self.restore_taught,
+            self.remembering, self.doubts, self.restore_taught,
             health=self.health, topics=self.topics,
         )  # fmt: skip
 
     def _taught(self, decision: Decision, feedback: Feedback) -> None:
         if feedback.action is not None:
             self.catalogues.know(decision.scope, feedback.action)
+
+    def _rendered(self, scope: str, action: Action) -> str:
+        return self.catalogues.of(scope).render(action)
+
+    async def _believe(self, weights: Mapping[str, float]) -> None:
+        """Who is believed has changed."""
+        await self.restore_taught()
+        await self.remembering.reweigh(weights)
 
     async def restore_taught(self) -> None:
         """What people taught: the corrections and the replies."""
@@ -125,6 +139,7 @@ class App:
 
     async def restore(self) -> None:
         """All that the journal knows: what was taught, the state of the world, the serving adapter."""
+        await self.doubts.restore()
         await self.restore_taught()
         world = await self.journal.last_observations()
         self.perception.restore(world)
@@ -250,6 +265,7 @@ async def offline(config: Config) -> AsyncIterator[Control]:
     """What may be asked with the daemon down: takes the lock, opens the journal, starts no plugin, no broker, no model."""
     quiet = config.model_copy(update={"broker": config.broker.model_copy(update={"mode": "none"})})
     async with opened(quiet, worker=False) as app:
+        await app.doubts.restore()
         await app.restore_taught()
         yield app.control
 

@@ -139,7 +139,7 @@ class LearnerConfig(Section):
     targets: list[str] = Field([], description="modules that get LoRA factors; empty = all linear layers of a layer")
     rank: int = Field(16, ge=1, le=512, description="LoRA rank; more for many examples")
     alpha: int = Field(32, ge=1, description="LoRA alpha; the update is scaled by alpha / rank")
-    dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout; a little helps when examples repeat themselves")
+    dropout: float = Field(0.1, ge=0, lt=1, description="LoRA dropout; a little helps when examples repeat themselves")
     start: str = Field(
         "", description="directory of an adapter of another house or task to start from; empty = the base model"
     )
@@ -158,7 +158,14 @@ class LearnerConfig(Section):
     warm_up: float = Field(0.06, ge=0, le=1, description="share of the steps over which it rises first")
     floor: float = Field(0.1, ge=0, le=1, description="share of it that is left at the end")
     clip: float = Field(1.0, ge=0, description="largest norm of a gradient; 0 = any")
-    epochs: int = Field(4, ge=1, le=100, description="passes over the examples, at most")
+    epochs: int = Field(
+        4, ge=1, le=100, description="passes over the examples, at most; over few examples more, see `seen`"
+    )
+    seen: int = Field(
+        10000,
+        ge=0,
+        description="examples a cycle sees at least, every pass counted, as long as it needs no more than three times `epochs` for it",
+    )
     min_steps: int = Field(80, ge=0, description="steps a cycle makes at least: with few examples it makes more passes")
     batch: int = Field(8, ge=1, description="examples computed at once")
     accumulate: int = Field(1, ge=1, description="such batches a step, for a larger batch in the same memory")
@@ -180,7 +187,7 @@ class LearnerConfig(Section):
         description="variants of an example with another room, number or word of the schema in text and answer",
     )
     word_drop: float = Field(
-        0.15,
+        0.25,
         ge=0,
         lt=1,
         description="share of a situation's words that is left out, others in every epoch, so that no single one is all it goes by; 0 = none",
@@ -223,8 +230,8 @@ def presets() -> dict[str, dict[str, Any]]:
 
 
 class GateConfig(Section):
-    must_pass: Path | None = Field(
-        None,
+    must_pass: str = Field(
+        "",
         description="file of situations with actions that are required or forbidden; a candidate that fails one is never served",
     )
     min_holdout: int = Field(20, ge=1, description="with fewer held-out items a release is provisional")

@@ -18,10 +18,12 @@ from runtime.bus import Bus, Subscription
 from runtime.catalogue import REPLY
 from runtime.config import Config, Mode
 from runtime.decision import Decider
+from runtime.doubting import Doubts
 from runtime.errors import BadInput, NotFound, Unavailable
 from runtime.guard import Modes
 from runtime.ingest import TEXT, Ingest
 from runtime.journal import Journal
+from runtime.learning.doubt import Doubted
 from runtime.learning.learner import Learner
 from runtime.learning.registry import Registry
 from runtime.messages import (
@@ -64,6 +66,7 @@ class Control:
         learner: Learner,
         store: Registry,
         remembering: Remembering,
+        doubts: Doubts,
         restore_taught: Callable[[], Awaitable[None]],
         *,
         health: Callable[[], dict[str, Any]],
@@ -81,6 +84,7 @@ class Control:
         self._learner = learner
         self._store = store
         self._remembering = remembering
+        self._doubts = doubts
         self._restore_taught = restore_taught
         self._health = health
         self._topics = topics
@@ -104,6 +108,8 @@ class Control:
             "why": release.reason if release else "",
             "modes": await self.modes(),
             "kill": self._acting.guard.killed,
+            "doubted": len(self._doubts.found.doubted),
+            "distrusted": list(self._doubts.found.sources),
             "table": self._decider.table_on,
             "counts": await self._journal.counts(),
             "cycle": to_builtins(cycle) if cycle else None,
@@ -275,6 +281,30 @@ class Control:
         self._remembering.forget(ids)
         rebuilding = await self._learner.unlearn()
         return {"forgotten": len(ids), "feedback": ids[:CHOICES], "rebuilding": rebuilding}
+
+    async def doubted(self) -> list[dict[str, Any]]:
+        """Feedback that is kept but not learnt from, and why."""
+        return [await self._doubt(doubted) for doubted in self._doubts.found.doubted]
+
+    async def _doubt(self, doubted: Doubted) -> dict[str, Any]:
+        feedback = await self._journal.feedback(doubted.feedback_id)
+        decision = await self._journal.decision(feedback.decision_id) if feedback else None
+        percept = await self._journal.percept(decision.percept_id) if decision else None
+        said = feedback.action if feedback and feedback.action else decision.actions[0] if decision else None
+        return {
+            **to_builtins(doubted),
+            "text": percept.text if percept else "",
+            "said": self._text(decision.scope, said) if decision and said else "",
+        }
+
+    async def vouch(self, names: list[str]) -> dict[str, Any]:
+        """Somebody answers for doubted feedback (by id), or for all that a source says: it is learnt from again."""
+        known = {name for doubted in self._doubts.found.doubted for name in (doubted.feedback_id, doubted.source)}
+        unknown = sorted(set(names) - known)
+        if not names or unknown:
+            raise NotFound(f"nothing of {', '.join(unknown) or 'nobody'} is doubted; `corrigible doubts` lists what is")
+        await self._doubts.vouch(*names)
+        return {"vouched": names, "doubted": len(self._doubts.found.doubted)}
 
     async def say(self, text: str, scope: str = "chat", who: str = "") -> dict[str, Any]:
         """Hand a person's words in and wait for the decision."""

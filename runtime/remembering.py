@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -37,10 +37,18 @@ class Remembering:
     """The stage that keeps the memory up to date. `seen` is told by decisions, so that nothing is looked at twice."""
 
     def __init__(
-        self, journal: Journal, policy: Looker, catalogues: Catalogues, memory: Memory, *, window: int
+        self,
+        journal: Journal,
+        policy: Looker,
+        catalogues: Catalogues,
+        memory: Memory,
+        *,
+        window: int,
+        weigh: Callable[[Example], float] = lambda example: example.weight,
     ) -> None:
+        """`weigh` says what a lesson counts."""
         self._journal, self._policy, self._catalogues = journal, policy, catalogues
-        self._memory, self._window = memory, window
+        self._memory, self._window, self._weigh = memory, window, weigh
         self._seen: OrderedDict[tuple[str, str], Floats] = OrderedDict()
         self._changed = asyncio.Condition()
         self._turn = asyncio.Lock()  # one change at a time
@@ -99,7 +107,7 @@ class Remembering:
             for start in range(0, len(own), PART):
                 part = own[start : start + PART]
                 features = await self._features(scope, [example.text for example in part])
-                found.extend((_lesson(example), feature) for example, feature in zip(part, features, strict=True))
+                found.extend((self._lesson(example), feature) for example, feature in zip(part, features, strict=True))
         fresh = Memory()
         await asyncio.to_thread(fresh.restore, found)  # a second for thousands of lessons: not on the loop
         self._memory.adopt(fresh)
@@ -113,7 +121,7 @@ class Remembering:
             if example is None:
                 return
             (feature,) = await self._features(example.scope, [example.text])
-            self._memory.remember(_lesson(example), feature)
+            self._memory.remember(self._lesson(example), feature)
             async with self._changed:
                 self._changed.notify_all()
 
@@ -135,6 +143,11 @@ class Remembering:
                 self.seen(scope, text, unpacked(feature))
         return [self._seen[scope, text] for text in texts]
 
+    def _lesson(self, example: Example) -> Lesson:
+        return Lesson(example.id, example.scope, example.text, example.action, self._weigh(example))
 
-def _lesson(example: Example) -> Lesson:
-    return Lesson(example.id, example.scope, example.text, example.action, example.weight)
+    async def reweigh(self, weights: Mapping[str, float]) -> None:
+        """Some lessons count something else from now on (by id)."""
+        async with self._turn:
+            fresh = await asyncio.to_thread(self._memory.reweighed, weights)
+            self._memory.adopt(fresh)

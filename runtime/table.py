@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from runtime.messages import Action, Decision, Example, Feedback, Percept
 
@@ -10,12 +10,18 @@ from runtime.messages import Action, Decision, Example, Feedback, Percept
 class CorrectionTable:
     """(scope, canonical text) -> the newest action a person gave. Rebuilt from the journal at every start."""
 
-    def __init__(self) -> None:
+    def __init__(self, trusts: Callable[[str, str], bool] = lambda feedback, source: True) -> None:
+        """`trusts(feedback, source)` says whose word is obeyed."""
+        self._trusts = trusts
         self._rows: dict[tuple[str, str], tuple[Action, str]] = {}
 
     def restore(self, corrections: Iterable[Example]) -> None:
         """Take over what the journal says is corrected."""
-        self._rows = {(example.scope, example.text): (example.action, example.id) for example in corrections}
+        self._rows = {
+            (example.scope, example.text): (example.action, example.id)
+            for example in corrections
+            if self._trusts(example.id, example.source)
+        }
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -26,6 +32,8 @@ class CorrectionTable:
 
     def learn(self, percept: Percept, decision: Decision, feedback: Feedback) -> None:
         """Take a feedback in. A correction or an override writes; accepting something else than stands here erases."""
+        if not self._trusts(feedback.id, feedback.source):
+            return
         key = (percept.scope, percept.text)
         if feedback.kind in ("correction", "override") and feedback.action is not None:
             self._rows[key] = (feedback.action, feedback.id)

@@ -131,7 +131,7 @@ def _config(options: Options, codec: Codec, scratch: Path) -> Config:
                 else {"mode": "none"}
             ),
             "learner": base.learner.model_copy(update={"after": 0, "every": 0.0, "idle": 0.0, "seed": options.seed}),
-            "gate": base.gate.model_copy(update={"must_pass": options.must_pass or base.gate.must_pass}),
+            "gate": base.gate.model_copy(update={"must_pass": str(options.must_pass or base.gate.must_pass)}),
             "plugin": plugins,
         }
     )

@@ -1,4 +1,4 @@
-"""Commands that look and correct: status, decisions, explain, feedback, forget."""
+"""Commands that look and correct: status, decisions, explain, feedback, forget, doubts, vouch."""
 
 from __future__ import annotations
 
@@ -189,3 +189,29 @@ def forget(
         return
     weights = "a cycle makes weights without it" if found["rebuilding"] else "no serving weights were taught by it"
     show.out.print(f"forgotten: {found['forgotten']} feedbacks; {weights}")
+
+
+def doubts(config: ConfigFile = None, json: AsJson = False) -> None:
+    """Feedback that is kept but not learnt from, and why."""
+    found = link.ask(link.settings(config), "doubted")
+    if json:
+        show.as_json(found)
+        return
+    if not found:
+        show.out.print("nothing is doubted")
+        return
+    rows = [[d["feedback_id"], d["source"], d["text"], d["said"], d["reason"]] for d in found]
+    show.table(["feedback", "source", "situation", "said", "doubted because"], rows)
+
+
+def vouch(
+    names: Annotated[list[str], typer.Argument(help="Ids of doubted feedback, or sources.")],
+    config: ConfigFile = None,
+    json: AsJson = False,
+) -> None:
+    """Answer for feedback that is doubted, or for all that a source says: it is learnt from again."""
+    found = link.ask(link.settings(config), "vouch", names=names)
+    if json:
+        show.as_json(found)
+        return
+    show.out.print(f"vouched for {', '.join(map(show.cell, names))}; still doubted: {found['doubted']}")

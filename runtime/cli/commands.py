@@ -180,7 +180,7 @@ app = typer.Typer(
     name="corrigible", help="The agent you correct once.", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
 )  # fmt: skip
 FIRST: list[Callable[..., None]] = [
-    run, demo, backtest, prune, chatting.chat, asking.status, asking.decisions, asking.explain, asking.feedback, asking.forget, switching.learn,
+    run, demo, backtest, prune, chatting.chat, asking.status, asking.decisions, asking.explain, asking.feedback, asking.forget, asking.doubts, asking.vouch, switching.learn,
 ]  # fmt: skip
 LAST: list[Callable[..., None]] = [
     switching.modes,

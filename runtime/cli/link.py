@@ -30,6 +30,8 @@ ROUTES = {
     "curve": "GET /api/curve",
     "feedback": "POST /api/feedback",
     "forget": "POST /api/forget",
+    "doubted": "GET /api/doubts",
+    "vouch": "POST /api/vouch",
     "say": "POST /api/say",
     "set_mode": "POST /api/modes",
     "kill": "POST /api/kill",

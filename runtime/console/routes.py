@@ -72,6 +72,10 @@ class Forget(Body, frozen=True, kw_only=True):
     until: float | None = None
 
 
+class Vouch(Body, frozen=True, kw_only=True):
+    names: list[str]
+
+
 class Approve(Body, frozen=True, kw_only=True):
     command_id: str
     yes: bool
@@ -103,10 +107,12 @@ def application(control: Control, metrics: figures.Metrics, streams: events.Stre
             get("/api/cycles", partial(_cycles, control)),
             get("/api/adapters", _plain(control.adapters)),
             get("/api/adapters/{id}", _by_id(control.adapter)),
+            get("/api/doubts", _plain(control.doubted)),
             get("/api/curve", _plain(control.curve)),
             get("/api/topics", _plain(control.topics)),
             post("/api/feedback", _posted(GiveFeedback, lambda b: control.feedback(**msgspec.structs.asdict(b)))),
             post("/api/forget", _posted(Forget, lambda b: control.forget(**msgspec.structs.asdict(b)))),
+            post("/api/vouch", _posted(Vouch, lambda b: control.vouch(b.names))),
             post("/api/say", _posted(Say, lambda b: control.say(b.text, b.scope, b.who))),
             post("/api/modes", _posted(SetMode, lambda b: control.set_mode(b.actuator, b.mode))),
             post("/api/kill", _posted(Switch, lambda b: control.kill(b.on))),

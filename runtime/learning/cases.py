@@ -30,10 +30,11 @@ class Case(Message, frozen=True, kw_only=True, forbid_unknown_fields=True):
     forbidden: tuple[str, ...] = ()
 
 
-def read(path: Path | None) -> tuple[Case, ...]:
-    """The cases of a file, none without one. Raises BadConfig naming file and case."""
-    if path is None:
+def read(name: str) -> tuple[Case, ...]:
+    """The cases of a file; "" = none. Raises BadConfig naming file and case."""
+    if not name:
         return ()
+    path = Path(name)
     try:
         if path.stat().st_size > LARGEST:
             raise BadConfig(f"[gate] must_pass: {path} has more than {LARGEST >> 20} MiB; keep to a few hundred cases")

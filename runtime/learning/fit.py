@@ -13,7 +13,7 @@ from torch import Tensor
 
 from runtime.config import LearnerConfig
 from runtime.errors import Unavailable
-from runtime.learning import losses, optimisers, penalties
+from runtime.learning import losses, optimisers, penalties, plan
 from runtime.learning.boundary import Boundary, Plain
 from runtime.learning.candidate import Candidate
 from runtime.learning.objectives import Item, log_probs
@@ -93,7 +93,7 @@ class Fit:
         )  # fmt: skip
         self._average = penalties.Average(self._parameters, settings.ema) if settings.ema else None
         steps = math.ceil(math.ceil(len(items) / settings.batch) / settings.accumulate)
-        self.epochs = max(settings.epochs, math.ceil(settings.min_steps / steps))
+        self.epochs = max(plan.epochs(len(items), settings), math.ceil(settings.min_steps / steps))
         self._total = self.epochs * steps
         self._references: dict[Item, float] = {}
         self.epochs_run = 0

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, tzinfo
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -49,6 +49,13 @@ class Pointer(Protocol):
     share: float
 
 
+class Believer(Protocol):
+    """Who says which examples are believed."""
+
+    async def look(self, examples: Sequence[Example]) -> list[Example]: ...
+    def report(self) -> dict[str, Any]: ...
+
+
 class Activity(Protocol):
     """When the last decision was made, for `[learner] idle`."""
 
@@ -72,6 +79,7 @@ class Learner:
         model: Callable[[], jobs.Base],
         *,
         memory: Memory | None = None,
+        doubts: Believer | None = None,
         clock: Callable[[], float] = time.time,
         timezone: tzinfo | None = None,
     ) -> None:
@@ -84,7 +92,7 @@ class Learner:
         self._config = config
         self._metrics = metrics
         self._model = model
-        self._memory = memory
+        self._memory, self._doubts = memory, doubts
         self._clock = clock
         self._timezone = timezone
         self._partial = False  # what serves was trained on a part of the examples
@@ -200,7 +208,7 @@ class Learner:
     async def _learn(self, cycle: Cycle, whole: bool) -> Cycle:
         settings = await self._settings()
         disliked = settings.objective in ("kto", "reward")
-        examples = curation.newest_per_situation(await self._journal.examples(settings.window, disliked))
+        examples = await self._believed(await self._journal.examples(settings.window, disliked))
         tainted = await self._tainted()
         if not examples:
             if tainted:
@@ -224,6 +232,12 @@ class Learner:
         if tainted:
             await self._unlearnt("base" if ended.state == "rejected" else self._serving.adapter)
         return ended
+
+    async def _believed(self, examples: Sequence[Example]) -> list[Example]:
+        """One example a situation, without what is doubted: where the newest word is, the one before it stands."""
+        if self._doubts is not None:
+            examples = await self._doubts.look(examples)
+        return curation.newest_per_situation(examples)
 
     async def _unlearnt(self, adapter: str) -> None:
         """This serves now, and no version that was taught by what was taken back is left."""
@@ -293,7 +307,8 @@ class Learner:
             self._store.publish, directory, parent=self._serving.adapter, lineage=lineage, verdict=verdict.reason,
             trust=await self._trust(directory, report),
         )  # fmt: skip
-        facts = {**msgspec.to_builtins(replace(report, judged=())), "adapter": adapter}
+        doubts = self._doubts.report() if self._doubts is not None else {}
+        facts = {**msgspec.to_builtins(replace(report, judged=())), **doubts, "adapter": adapter}
         cycle = replace(self.current or cycle, adapter=adapter, report=facts)
         if verdict.state == "rejected":
             return await self._finish(cycle, "rejected", verdict.reason)

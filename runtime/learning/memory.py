@@ -111,13 +111,15 @@ class Memory:
             if (place := self._by_id.get(lesson)) is not None:
                 self._take_away(place)
 
-    def reweigh(self, weights: Mapping[str, float]) -> None:
-        """Change what lessons count, by id."""
-        self.restore(
+    def reweighed(self, weights: Mapping[str, float]) -> Memory:
+        """The same lessons, where some count something else (by id)."""
+        other = Memory()
+        other.restore(
             (replace(lesson, weight=weights.get(lesson.id, lesson.weight)), self._features[place].copy())
             for place, lesson in enumerate(self._lessons)
             if lesson is not None
         )
+        return other
 
     def lessons(self) -> list[Lesson]:
         return [lesson for lesson in self._lessons if lesson is not None]

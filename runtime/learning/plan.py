@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from runtime.config import LearnerConfig
 from runtime.messages import Cycle, Example
 
+MORE = 3  # times `epochs` that few examples are gone over: 77 classes of ten gained 3 points, 80.0 against 77.0 %
 GENTLE = 0.05  # share of the learning rate for going on: with all of it 20 new of 1,000 cost 10 points on the others
 
 
@@ -29,7 +31,7 @@ def make(
     whole = Plan(tuple(train), settings)
     new = [example for example in train if example.id not in trained]
     passes = settings.budget * speed
-    needed = max(len(train) * settings.epochs, settings.min_steps * settings.batch * settings.accumulate)
+    needed = max(len(train) * epochs(len(train), settings), settings.min_steps * settings.batch * settings.accumulate)
     if not passes or needed <= passes or not champion or not new:
         return whole
     old = [example for example in train if example.id in trained]
@@ -39,9 +41,15 @@ def make(
     steps = min(settings.min_steps, int(passes / (settings.batch * settings.accumulate)))
     return Plan(
         tuple(example for example in train if example.id in chosen),
-        settings.model_copy(update={"start": champion, "min_steps": steps, "lr": settings.lr * GENTLE}),
+        settings.model_copy(update={"start": champion, "min_steps": steps, "seen": 0, "lr": settings.lr * GENTLE}),
         partial=True,
     )
+
+
+def epochs(count: int, settings: LearnerConfig) -> int:
+    """Passes over so many examples: `epochs`, and over few up to three times as many, until `seen` were seen."""
+    wanted = math.ceil(settings.seen / max(count, 1))
+    return max(settings.epochs, min(wanted, MORE * settings.epochs))
 
 
 def speed(cycles: Sequence[Cycle]) -> float:

@@ -102,7 +102,9 @@ class Run:
             return {}
 
         def loss(setting: dict[str, Any], epochs: float) -> float:
-            settings = self.settings.model_copy(update={**setting, "epochs": round(epochs), "min_steps": 0, "ema": 0.0})
+            settings = self.settings.model_copy(
+                update={**setting, "epochs": round(epochs), "seen": 0, "min_steps": 0, "ema": 0.0}
+            )
             torch.manual_seed(settings.seed)
             _, forward, fit = self._parts(settings, inner, score=lambda: None, tell=lambda *_: parent.check())
             self._keep(forward)

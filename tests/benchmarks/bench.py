@@ -38,10 +38,13 @@ class Part:
     environment: dict[str, str] = field(default_factory=dict)
 
 
+AS_PEERS = ("seen=0", "word_drop=0", "dropout=0")  # [learner]: what the peers' recipes do not have
+
+
 def parts(threads: int) -> list[Part]:
     t = ("--threads", str(threads))
     short, listed = ("--data", str(SHORT)), ("--data", str(LISTED))
-    quick = ("--set", f"layers={LAYERS}", "batch=16", "epochs=4", "min_steps=0")
+    quick = ("--set", f"layers={LAYERS}", "batch=16", "epochs=4", "min_steps=0", *AS_PEERS)
     trl, own, decide = "tests.benchmarks.peers.trl_train", "tests.benchmarks.own", "tests.benchmarks.own_decide"
     adapter = ("--adapter", str(TRAINED / "adapter"))
     plain = [

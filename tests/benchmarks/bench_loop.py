@@ -121,7 +121,9 @@ async def swap_gap(policy: Policy, directory: Path, number: int) -> float:
 
 async def make_adapter(policy: Policy, folder: Path) -> Path:
     """A small adapter trained by the real trainer."""
-    settings = LearnerConfig(epochs=1, min_steps=1, layers="top:15").model_dump(mode="json")
+    settings = LearnerConfig(epochs=1, seen=0, min_steps=1, layers="top:15", word_drop=0, dropout=0).model_dump(
+        mode="json"
+    )
     examples = [
         Example(
             id=f"fb-{n}",

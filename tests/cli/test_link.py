@@ -33,7 +33,8 @@ QUESTIONS: list[tuple[str, dict[str, Any]]] = [
     ("cycles", {"limit": 1}), ("adapters", {}), ("adapter", {"id": "base"}), ("curve", {}), ("kill", {"on": True}), ("learn", {}),
     ("feedback", {"decision_id": "d-1", "kind": "correction", "action": "lamp dim"}), ("say", {"text": "今天天气如何？"}),
     ("set_mode", {"actuator": "lamp", "mode": "act"}), ("approve", {"command_id": "c", "yes": True}), ("set_table", {"on": False}),
-    ("promote", {"id": "base"}), ("rollback", {}), ("forget", {"source": "Eve"}),
+    ("promote", {"id": "base"}), ("rollback", {}), ("forget", {"source": "Eve"}), ("doubted", {}),
+    ("vouch", {"names": ["Eve"]}),
 ]  # fmt: skip
 
 
@@ -70,6 +71,8 @@ SHOWN = [
     (["feedback", "last", "--correct", "lamp dim"], "correction fb-1"),
     (["feedback", "last", "--prefer", "lamp dim"], "preference fb-1"),
     (["forget", "--source", "Eve"], "forgotten: 2 feedbacks; a cycle makes weights without it"),
+    (["doubts"], "12 of 12 words of Eve"),
+    (["vouch", "Eve"], "vouched for Eve; still doubted: 0"),
     (["chat", "abc"], "cba"),
     (["modes", "lamp", "act"], "lamp"),
     (["kill", "on"], "nothing is commanded"),

@@ -142,6 +142,14 @@ class Remembered:
         self.calls.append(("forget", decision_id, source, rest["since"]))
         return {"forgotten": 2, "feedback": ["fb-1", "fb-2"], "rebuilding": True}
 
+    async def doubted(self) -> list[dict[str, Any]]:
+        reason = "12 of 12 words of Eve contradict what others taught"
+        return [{"feedback_id": "fb-2", "source": "Eve", "reason": reason, "text": "dark", "said": "lamp off"}]
+
+    async def vouch(self, names: list[str]) -> dict[str, Any]:
+        self.calls.append(("vouch", *names))
+        return {"vouched": names, "doubted": 0}
+
     async def say(self, text: str, scope: str = "chat", who: str = "") -> dict[str, Any]:
         return {**ROW, "reply": text[::-1]}
 

@@ -104,7 +104,7 @@ def test_reweighed_lessons_count_as_they_are_told() -> None:
     lessons = [lesson(number) for number in range(6)]
     memory = Memory()
     memory.restore(lessons)
-    memory.reweigh({"fb0": 0.25})
+    memory = memory.reweighed({"fb0": 0.25})
     changed = [(Lesson(o.id, o.scope, o.text, o.action, 0.25 if o.id == "fb0" else 1.0), f) for o, f in lessons]
     assert said(memory, feature(5), ON) == pytest.approx(solved(changed, feature(5), ON), abs=1e-4)
 

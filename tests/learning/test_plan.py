@@ -59,3 +59,9 @@ def test_speed_is_that_of_the_newest_cycle_that_trained() -> None:
 
     assert plan.speed([cycle(), cycle(examples_per_second=7.0), cycle(examples_per_second=9.0)]) == 7.0
     assert plan.speed([cycle()]) == 0.0
+
+
+def test_few_examples_are_gone_over_more_often() -> None:
+    settings = LearnerConfig(epochs=4, seen=10_000)
+    assert [plan.epochs(count, settings) for count in (1, 770, 1000, 2000, 6000)] == [12, 12, 10, 5, 4]
+    assert plan.epochs(5, LearnerConfig(epochs=4, seen=0)) == 4

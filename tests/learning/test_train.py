@@ -69,7 +69,17 @@ def job_directory(
     **settings: Any,
 ) -> Path:
     chosen = LearnerConfig(
-        **{"layers": "all", "epochs": 1, "min_steps": 100, "lr": 0.02, "batch": 6, "word_drop": 0.0, **settings}
+        **{
+            "layers": "all",
+            "epochs": 1,
+            "min_steps": 100,
+            "lr": 0.02,
+            "batch": 6,
+            "word_drop": 0.0,
+            "dropout": 0.0,
+            "seen": 0,
+            **settings,
+        }
     )
     job = Job(
         base=model, instruction=INSTRUCTION, catalogues=CATALOGUES, champion=str(champion or ""),
