@@ -6,7 +6,8 @@ log p: the language model's; r, n: the memory's (`memory.Recalled`). An action t
 of r, and the largest n; and while there are few lessons in a scope, r and n count less: situations of one room are so alike
 that a single lesson would answer for all of them. How much each counts is learnt, for every version of the
 weights anew, on feedback that those weights were not trained on, with the memory as it would be without it; never on
-anything that accuracy is reported on. Since it maximises likelihood, what comes out is calibrated as well as three numbers can.
+anything that accuracy is reported on. Since it maximises likelihood, what comes out is calibrated as well as three numbers can; so it is
+for the weights alone, by one.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ Numbers = NDArray[np.float64]
 
 
 class Trust(Message, frozen=True, kw_only=True):
-    """What a nat of the model, a whole `ridge` and a whole `near` are worth, in nats."""
+    """What a nat of the model, a whole `ridge` and a whole `near` are worth, in nats; and a nat of the model where the memory
+    is silent: its inverse temperature (Guo et al. 2017, arXiv 1706.04599)."""
 
     model: float = 1.0
     ridge: float = 10.0
     near: float = 3.0
+    alone: float = 1.0
 
 
 ADAPTER = Trust()  # what is assumed of trained weights until there is feedback that says more
@@ -49,6 +52,7 @@ class Belief:
     log_model: tuple[float, ...]
     log_memory: tuple[float, ...]  # () = the memory had nothing to say
     log_both: tuple[float, ...]
+    novelty: float = 1.0  # in (0, 1]: 1 = nothing like it was ever taught
 
     @property
     def best(self) -> int:
@@ -70,11 +74,18 @@ class Case:
 def believe(actions: Sequence[Action], log_probs: Sequence[float], recalled: Recalled | None, trust: Trust) -> Belief:
     """`actions` with the model's log-probabilities; what the memory knows beside them joins in."""
     if recalled is None:
-        return Belief(tuple(actions), tuple(log_probs), (), tuple(log_probs))
+        return Belief(tuple(actions), tuple(log_probs), (), sharpened(log_probs, trust.alone))
     every, features = joined(actions, log_probs, recalled)
     memory = features[:, 1:] @ [trust.ridge, trust.near]
     both = trust.model * features[:, 0] + memory
-    return Belief(every, _plain(features[:, 0]), _plain(_normalised(memory)), _plain(_normalised(both)))
+    return Belief(every, _plain(features[:, 0]), _plain(_normalised(memory)), _plain(_normalised(both)), recalled.novelty)
+
+
+def sharpened(log_probs: Sequence[float], power: float) -> tuple[float, ...]:
+    """Log-probabilities by a power; what is left for all that was not considered takes part as one more."""
+    rest = 1.0 - math.fsum(map(math.exp, log_probs))
+    logs = np.array([*log_probs, *([math.log(rest)] if rest > math.exp(UNSEEN) else [])]) * power
+    return _plain(_normalised(logs)[: len(log_probs)])
 
 
 def joined(
@@ -134,6 +145,11 @@ def fit(cases: Sequence[Case], assumed: Trust = ADAPTER) -> Trust:
             break
         weights, best = np.maximum(weights + step, 0.0), now
     return Trust(model=float(weights[0]), ridge=float(weights[1]), near=float(weights[2]))
+
+
+def alone(cases: Sequence[Case]) -> float:
+    """The inverse temperature of the weights without the memory: the same fit with nothing said by it."""
+    return fit([Case(case.features * [1.0, 0.0, 0.0], case.right) for case in cases]).model
 
 
 def _stacked(cases: Sequence[Case]) -> tuple[Numbers, NDArray[np.bool_]]:
