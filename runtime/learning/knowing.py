@@ -1,6 +1,6 @@
 """Does it know this? How likely what it would do is right, counting what nobody ever taught; and what else might be.
 
-    chance  = sigmoid(bias + sure * log p(best) + novel * log novelty)
+    chance  = sigmoid(bias + model * log p_model(best) + memory * log p_memory(best) + novel * log novelty)
     plausible = the actions with p >= 1 - q, q such that on feedback not trained on the right one was missed a share `miss`
 
 The chance is learnt with every version of the weights, on the feedback that they were not trained on: once as it is, and once
@@ -12,37 +12,24 @@ what came.
 
 from __future__ import annotations
 
-import bisect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from runtime.learning import trust
-from runtime.learning.memory import Recalled
-from runtime.learning.trust import Belief, Trust
-from runtime.messages import Action, Message
+from runtime.learning.memory import Memory, Recalled
+from runtime.learning.trust import Belief, Knowing, Trust
+from runtime.messages import Action
 
 OUTSIDE = 0.3  # what one situation made from outside counts beside one as it came
-SPREAD = np.array([2.0, 0.5, 0.5])  # how far the learnt numbers may be from what is assumed: a standard deviation
+ASSUMED = Knowing()
+SPREAD = np.array([2.0, 0.5, 0.5, 0.5])  # how far the learnt numbers may be from what is assumed: a standard deviation
 STEPS, SMALL = 30, 1e-6
 Numbers = NDArray[np.float64]
-
-
-class Knowing(Message, frozen=True, kw_only=True):
-    """What a version of the weights, with the memory, is known to know."""
-
-    bias: float = 0.0
-    sure: float = 1.0
-    novel: float = -0.7
-    missed: tuple[float, ...] = ()  # 1 - p of the right action, held-out feedback, in order
-    missed_alone: tuple[float, ...] = ()  # the same without the memory
-
-
-NOTHING_KNOWN = Knowing()
 
 
 @dataclass(frozen=True)
@@ -76,37 +63,44 @@ def plausible(belief: Belief, knowing: Knowing, miss: float) -> tuple[Action, ..
     return tuple(belief.actions[i] for i in kept or order[:1])
 
 
-def fit(seen: Sequence[Seen], trusted: Trust) -> Knowing:
-    """From what the weights were not trained on, with memory and weights believed as `trusted` says."""
-    looks, right, counts = [], [], []
-    missed: list[float] = []
-    missed_alone: list[float] = []
-    for one in seen:
-        bisect.insort(missed_alone, 1 - _p(trust.believe(one.actions, one.log_probs, None, trusted), one.right))
-        if one.recalled is None:
-            continue
-        belief = trust.believe(one.actions, one.log_probs, one.recalled, trusted)
-        bisect.insort(missed, 1 - _p(belief, one.right))
-        looks.append(_looks(belief))
-        right.append(belief.chosen == one.right)
-        counts.append(1.0)
-        if one.unheard is not None and (outside := _unheard(one, trusted)) is not None:
-            looks.append(_looks(outside))
-            right.append(False)
-            counts.append(OUTSIDE)
-    learnt = _logistic(np.array(looks), np.array(right), np.array(counts)) if looks else _numbers(NOTHING_KNOWN)
-    bias, sure, novel = (float(number) for number in learnt)
-    return Knowing(bias=bias, sure=sure, novel=novel, missed=tuple(missed), missed_alone=tuple(missed_alone))
+def seen(actions: Sequence[Action], log_probs: Sequence[float], right: Action, lesson: str, memory: Memory) -> Seen:
+    """Held-out feedback `lesson`, of which the memory knows."""
+    return Seen(tuple(actions), tuple(log_probs), right, memory.without(lesson), memory.unheard(lesson))
 
 
-def knowing_of(scores: Mapping[str, object]) -> Knowing:
-    """What an adapter's manifest says, or what is assumed."""
-    found = scores.get("knowing")
-    return msgspec.convert(found, Knowing) if found else NOTHING_KNOWN
+def fit(seen: Sequence[Seen]) -> Trust:
+    """All that is learnt from what the weights were not trained on: who is believed how far, and what that is worth."""
+    found = [trust.case(one.actions, one.log_probs, one.recalled, one.right) for one in seen]
+    cases = [case for case in found if case is not None]
+    trusted = replace(trust.fit(cases), alone=trust.alone(cases))
+    return replace(trusted, knowing=learn(seen, trusted))
+
+
+def learn(seen: Sequence[Seen], trusted: Trust) -> Knowing:
+    """With memory and weights believed as `trusted` says."""
+    alone = [trust.believe(one.actions, one.log_probs, None, trusted) for one in seen]
+    fused = [
+        (one, trust.believe(one.actions, one.log_probs, one.recalled, trusted))
+        for one in seen
+        if one.recalled is not None
+    ]
+    outside = [belief for one, _ in fused if (belief := _unheard(one, trusted)) is not None]
+    looks = [_looks(belief) for belief in (*(belief for _, belief in fused), *outside)]
+    right = [belief.chosen == one.right for one, belief in fused] + [False] * len(outside)
+    counts = np.array([1.0] * len(fused) + [OUTSIDE] * len(outside))
+    learnt = _logistic(np.array(looks), np.array(right), counts) if looks else _numbers(ASSUMED)
+    bias, model, memory, novel = (float(number) for number in learnt)
+    return Knowing(
+        bias=bias, model=model, memory=memory, novel=novel,
+        missed=tuple(sorted(1 - _p(belief, one.right) for one, belief in fused)),
+        missed_alone=tuple(sorted(1 - _p(belief, one.right) for one, belief in zip(seen, alone, strict=True))),
+    )  # fmt: skip
 
 
 def _unheard(one: Seen, trusted: Trust) -> Belief | None:
     """The same situation for judges who never heard of its answer."""
+    if one.unheard is None:
+        return None
     kept = [(a, p) for a, p in zip(one.actions, one.log_probs, strict=True) if a != one.right]
     left = math.fsum(math.exp(p) for _, p in kept)
     if not left:
@@ -116,11 +110,12 @@ def _unheard(one: Seen, trusted: Trust) -> Belief | None:
 
 
 def _looks(belief: Belief) -> Numbers:
-    return np.array([1.0, belief.log_both[belief.best], math.log(max(belief.novelty, 1e-6))])
+    best = belief.best
+    return np.array([1.0, belief.log_model[best], belief.log_memory[best], math.log(max(belief.novelty, SMALL))])
 
 
 def _numbers(knowing: Knowing) -> Numbers:
-    return np.array([knowing.bias, knowing.sure, knowing.novel])
+    return np.array([knowing.bias, knowing.model, knowing.memory, knowing.novel])
 
 
 def _p(belief: Belief, right: Action) -> float:
@@ -129,7 +124,7 @@ def _p(belief: Belief, right: Action) -> float:
 
 def _logistic(looks: Numbers, right: NDArray[np.bool_], counts: Numbers) -> Numbers:
     """The likeliest numbers, given what is assumed (a normal prior): Newton's method, its steps halved until they help."""
-    prior, spread = _numbers(NOTHING_KNOWN), SPREAD
+    prior, spread = _numbers(ASSUMED), SPREAD
 
     def worth(numbers: Numbers) -> float:
         logits = np.where(right, 1, -1) * (looks @ numbers)

@@ -26,8 +26,20 @@ from runtime.messages import Action, Message
 FEW = 10  # lessons of a scope by which the memory has half its weight
 UNSEEN = -20.0  # nats, at least: what the model gives an action that it did not even consider
 SPREAD = np.array([0.5, 8.0, 4.0])  # how far the learnt weights may be from what is assumed: a standard deviation
+NEARER = 0.4  # of that for the weights alone, which were trained to be likely themselves
 STEPS, SMALL = 30, 1e-6
 Numbers = NDArray[np.float64]
+
+
+class Knowing(Message, frozen=True, kw_only=True):
+    """What is known of where both are right (`knowing`): the numbers of its chance, and what was missed where it counted."""
+
+    bias: float = 0.7
+    model: float = 0.8
+    memory: float = 0.8
+    novel: float = -0.8
+    missed: tuple[float, ...] = ()  # 1 - p of the right action, on feedback not trained on, in order
+    missed_alone: tuple[float, ...] = ()  # the same without the memory
 
 
 class Trust(Message, frozen=True, kw_only=True):
@@ -38,6 +50,7 @@ class Trust(Message, frozen=True, kw_only=True):
     ridge: float = 10.0
     near: float = 3.0
     alone: float = 1.0
+    knowing: Knowing = Knowing()
 
 
 ADAPTER = Trust()  # what is assumed of trained weights until there is feedback that says more
@@ -119,7 +132,7 @@ def case(
     return Case(features, keys.index(_key(right))) if _key(right) in keys else None
 
 
-def fit(cases: Sequence[Case], assumed: Trust = ADAPTER) -> Trust:
+def fit(cases: Sequence[Case], assumed: Trust = ADAPTER, spread: Numbers = SPREAD) -> Trust:
     """The likeliest trust, given what is assumed (a normal prior), none of it negative: Newton's method, its steps halved
     until they help."""
     prior = np.array([assumed.model, assumed.ridge, assumed.near])
@@ -130,14 +143,14 @@ def fit(cases: Sequence[Case], assumed: Trust = ADAPTER) -> Trust:
 
     def worth(weights: Numbers) -> float:
         logs = _normalised(np.where(there, features @ weights, -np.inf))
-        return float(logs[right].sum() - (((weights - prior) / SPREAD) ** 2).sum() / 2)
+        return float(logs[right].sum() - (((weights - prior) / spread) ** 2).sum() / 2)
 
     weights, best = prior.copy(), worth(prior)
     for _ in range(STEPS):
         p = np.exp(_normalised(np.where(there, features @ weights, -np.inf)))
         mean = np.einsum("nk,nkf->nf", p, features)
-        gradient = (features[right] - mean).sum(0) + (prior - weights) / SPREAD**2
-        curvature = np.einsum("nk,nkf,nkg->fg", p, features, features) - mean.T @ mean + np.diag(1 / SPREAD**2)
+        gradient = (features[right] - mean).sum(0) + (prior - weights) / spread**2
+        curvature = np.einsum("nk,nkf,nkg->fg", p, features, features) - mean.T @ mean + np.diag(1 / spread**2)
         step = np.linalg.solve(curvature, gradient)
         while np.abs(step).max() > SMALL and (now := worth(np.maximum(weights + step, 0.0))) <= best:
             step /= 2
@@ -149,7 +162,7 @@ def fit(cases: Sequence[Case], assumed: Trust = ADAPTER) -> Trust:
 
 def alone(cases: Sequence[Case]) -> float:
     """The inverse temperature of the weights without the memory: the same fit with nothing said by it."""
-    return fit([Case(case.features * [1.0, 0.0, 0.0], case.right) for case in cases]).model
+    return fit([Case(case.features * [1.0, 0.0, 0.0], case.right) for case in cases], spread=SPREAD * NEARER).model
 
 
 def _stacked(cases: Sequence[Case]) -> tuple[Numbers, NDArray[np.bool_]]:
