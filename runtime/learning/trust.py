@@ -91,7 +91,9 @@ def believe(actions: Sequence[Action], log_probs: Sequence[float], recalled: Rec
     every, features = joined(actions, log_probs, recalled)
     memory = features[:, 1:] @ [trust.ridge, trust.near]
     both = trust.model * features[:, 0] + memory
-    return Belief(every, _plain(features[:, 0]), _plain(_normalised(memory)), _plain(_normalised(both)), recalled.novelty)
+    return Belief(
+        every, _plain(features[:, 0]), _plain(_normalised(memory)), _plain(_normalised(both)), recalled.novelty
+    )
 
 
 def sharpened(log_probs: Sequence[float], power: float) -> tuple[float, ...]:
