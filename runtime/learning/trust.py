@@ -98,6 +98,8 @@ def believe(actions: Sequence[Action], log_probs: Sequence[float], recalled: Rec
 
 def sharpened(log_probs: Sequence[float], power: float) -> tuple[float, ...]:
     """Log-probabilities by a power; what is left for all that was not considered takes part as one more."""
+    if power == 1.0:
+        return tuple(log_probs)
     rest = 1.0 - math.fsum(map(math.exp, log_probs))
     logs = np.array([*log_probs, *([math.log(rest)] if rest > math.exp(UNSEEN) else [])]) * power
     return _plain(_normalised(logs)[: len(log_probs)])
