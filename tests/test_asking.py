@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from runtime import app as application
+from runtime import config
 from runtime.asking import WINDOW, Asking
+from runtime.catalogue import Tool
 from runtime.config import PolicyConfig
-from runtime.learning.trust import Belief, Knowing
-from runtime.messages import ASK, NOTHING, Action, Percept
+from runtime.learning.trust import BASE, Belief, Knowing
+from runtime.messages import ASK, NOTHING, Action, Command, Outcome, Percept
+from runtime.roles import Actuator
 from tests.stages import percept
 
 LEARNT = Knowing(missed=(0.1,) * 20)
@@ -28,7 +36,7 @@ SURE, UNSURE = belief(0.98, 0.1), belief(0.4, 0.9)
 
 
 def asking(**settings: object) -> Asking:
-    return Asking(PolicyConfig(**{"ask_share": 1.0, **settings}))  # type: ignore[arg-type]
+    return Asking(PolicyConfig(**{"ask_share": 1.0, **settings}))
 
 
 def test_it_asks_where_it_is_unsure_and_offers_the_likeliest() -> None:
@@ -85,3 +93,42 @@ def test_never_more_questions_than_the_share(doubts: list[bool], share: float) -
     for end in range(1, len(asked) + 1):
         window = asked[max(0, end - WINDOW) : end]
         assert sum(window) <= share * len(window) or not asked[end - 1]
+
+
+@dataclass
+class Desk(Actuator):
+    """Two tools that need no device."""
+
+    def tools(self) -> Mapping[str, tuple[Tool, ...]]:
+        return {"desk": (Tool(name="card"), Tool(name="login"), Tool(name="transfer"))}
+
+    async def act(self, command: Command) -> Outcome:
+        raise AssertionError("a question commands nothing")
+
+
+async def test_a_question_is_answered_once_and_never_put_again(tmp_path: Path) -> None:
+    """The whole loop: asked, answered by one of the choices, then known by table and memory."""
+    read = config.load(
+        None, agent={"data": tmp_path}, broker={"mode": "none"}, policy={"ask_below": 1.0, "ask_share": 1.0}
+    )
+    desk, said = Desk(), "where is the thing I ordered?"
+    desk.name = "desk"
+    async with application.opened(read, extra=[desk]) as app:
+        await app.policy.wait_ready()
+        await app.restore()
+        async with asyncio.TaskGroup() as core:
+            await app.stages(core)
+            first = await app.control.say(said, scope="desk")
+            assert (first["by"], first["question"]) == ("model", []), "untrained weights do not ask"
+            app.serving.trust = replace(BASE, knowing=Knowing(missed=(0.3,) * 20, missed_alone=(0.3,) * 20))
+            asked = await app.control.say(said + " please", scope="desk")
+            assert (asked["by"], asked["action"], len(asked["question"])) == ("doubt", "ask", 3)
+            why = await app.control.explain(asked["id"])
+            assert why["chance"] < 1
+            assert why["plausible"][0] == asked["question"][0]
+            await app.control.feedback(asked["id"], "correction", action="card")
+            again = await app.control.say(said + " please", scope="desk")
+            assert (again["by"], again["action"], again["question"]) == ("table", "card", [])
+            await app.remembering.until_known("desk", (await app.journal.examples(1))[0].text)
+            assert [outcome.status for outcome in await app.journal.outcomes_of(asked["id"])] == ["asked"]
+            application.cancel(core)

@@ -34,7 +34,8 @@ class World:
 
     def situation(self, kind: int) -> Floats:
         vector = self._centres[kind] + 0.9 * self._random.normal(size=SIZE)
-        return (vector / np.linalg.norm(vector)).astype(np.float32)
+        found: Floats = (vector / np.linalg.norm(vector)).astype(np.float32)
+        return found
 
     def seen(self) -> list[Seen]:
         lessons = self.memory.lessons()[::2]
