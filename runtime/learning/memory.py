@@ -18,7 +18,7 @@ from runtime.messages import Action
 
 RIDGE = 0.2  # added to the diagonal; features have length 1
 CAUSES = 8  # lessons named as causes, at most
-HIDDEN = 512  # lessons of one answer that can be left out at once
+HIDDEN = 200  # lessons of one answer that can be left out at once: 20 ms
 FIRST = 256  # lessons there is room for at the beginning
 Floats = NDArray[np.float32]
 
