@@ -216,6 +216,7 @@ def _decision() -> Json:
     actions = {"type": "array", "items": _object({"tool": text, "arguments": {"type": "object"}}, "tool")}
     return _object(
         {"id": text, "percept": text, "scope": text, "text": text, "action": text, "actions": actions, "by": text,
-         "adapter": text, "p": {"type": ["number", "null"]}},
+         "adapter": text, "p": {"type": ["number", "null"]}, "chance": {"type": ["number", "null"]},
+         "choices": {"type": "array", "items": text}},
         "id", "percept", "action",
     )  # fmt: skip

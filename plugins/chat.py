@@ -21,7 +21,18 @@ import structlog
 
 from runtime.catalogue import REPLY, Tool
 from runtime.errors import CorrigibleError, Unavailable
-from runtime.messages import Action, Command, Decision, Feedback, FeedbackKind, Observation, Outcome, Percept, new_id
+from runtime.messages import (
+    ASK,
+    Action,
+    Command,
+    Decision,
+    Feedback,
+    FeedbackKind,
+    Observation,
+    Outcome,
+    Percept,
+    new_id,
+)
 from runtime.roles import Actuator, Critic, Emit, Sensor, observe
 
 LINE_LIMIT = 8192  # bytes of one message
@@ -136,6 +147,12 @@ class Chat(Sensor, Actuator, Critic):
 def reply_of(decision: Decision) -> str:
     """A decision in words for the person who asked."""
     action = decision.actions[0]
+    if action == ASK:
+        return " | ".join(["which one?", *(_words(choice) for choice in decision.choices)])
+    return _words(action)
+
+
+def _words(action: Action) -> str:
     if action.tool == REPLY.name:
         return str(action.arguments.get("text", ""))
     return " ".join([action.tool, *map(str, action.arguments.values())])

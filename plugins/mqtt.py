@@ -222,7 +222,8 @@ class Mqtt(Sensor, Actuator, Critic):
             "text": self._texts.get(decision.percept_id, ""),
             "action": "; ".join(spelled(action, single) for action in decision.actions),
             "actions": [{"tool": action.tool, "arguments": action.arguments} for action in decision.actions],
-            "by": decision.by, "adapter": decision.adapter, "p": decision.p_model,
+            "by": decision.by, "adapter": decision.adapter, "p": decision.p_model, "chance": decision.chance,
+            "choices": [spelled(action, single) for action in decision.choices],
         }  # fmt: skip
 
 

@@ -39,7 +39,7 @@ from runtime.roles import Critic
 ORIGIN_KEYS = ("by", "origin", "source", "who")
 VALUE_KEYS = ("state", "value", "level")
 REHEARSAL = "rehearsal"
-FINAL = {"refused", "denied", "expired", "failed", "none", "observed"}  # the command has no effect to wait for
+FINAL = {"refused", "denied", "expired", "failed", "none", "observed", "asked"}  # the command has no effect to wait for
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

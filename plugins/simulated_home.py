@@ -37,7 +37,7 @@ from runtime.messages import (
 from runtime.roles import Actuator, Critic, Emit, Sensor, observe
 
 log = structlog.get_logger("simulated_home")
-NOT_DONE = {"refused", "observed", "held", "denied", "expired", "failed", "uncertain", "none"}
+NOT_DONE = {"refused", "observed", "held", "denied", "expired", "failed", "uncertain", "none", "asked"}
 
 
 @dataclass

@@ -18,7 +18,18 @@ from runtime.bus import Bus, Subscription
 from runtime.errors import NotFound
 from runtime.guard import Guard, Modes
 from runtime.journal import Journal
-from runtime.messages import Action, Command, Decision, Outcome, OutcomeStatus, Percept, derived_id, new_id
+from runtime.messages import (
+    ASK,
+    NOTHING,
+    Action,
+    Command,
+    Decision,
+    Outcome,
+    OutcomeStatus,
+    Percept,
+    derived_id,
+    new_id,
+)
 from runtime.metrics import Metrics
 from runtime.roles import Actuator, Rule
 from runtime.situations import Catalogues
@@ -87,6 +98,10 @@ class Acting:
             await self._take(decision, percept, ordinal, action)
 
     async def _take(self, decision: Decision, percept: Percept | None, ordinal: int, action: Action) -> None:
+        if action == ASK:
+            return await self._outcome(decision, None, "asked", "it is unsure; a correction answers it")
+        if action == NOTHING and decision.by == "doubt":
+            return await self._outcome(decision, None, "none", "it is unsure")
         catalogue = self._catalogues.of(decision.scope)
         tool = next((tool for tool in catalogue.tools if tool.name == action.tool), None)
         if tool is not None and not tool.actuator:

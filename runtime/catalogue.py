@@ -184,7 +184,6 @@ def _read(text: str, schema: Schema) -> Any:
 
 
 DO_NOTHING = Tool(name="nothing", description="leave everything as it is")
-ASK = Tool(name="ask", description="ask a person what to do")
 REPLY = Tool(
     name="reply",
     arguments={"text": {"type": "string"}},

@@ -100,6 +100,18 @@ class PolicyConfig(Section):
     memory: bool = Field(True, description="let what was taught in similar situations join the decision")
     explore: float = Field(0.0, ge=0, le=0.5, description="chance to try another action of `explore_among`")
     explore_among: list[str] = Field([], description="tools that may be tried; empty = none")
+    ask: Literal["never", "speech", "always"] = Field(
+        "speech",
+        description="ask a person instead of guessing, once weights are trained: `speech` = where somebody spoke, `always` = of sensors too",
+    )
+    ask_below: float = Field(0.5, ge=0, le=1, description="chance of being right below which it is unsure")
+    ask_share: float = Field(0.1, ge=0, le=1, description="share of the last 200 decisions that may be questions")
+    unsure: Literal["act", "nothing"] = Field(
+        "act", description="what it does when it is unsure and has asked enough: what it believes, or `nothing`"
+    )
+    miss: float = Field(
+        0.1, gt=0, lt=1, description="chance that the right action is not among those that are said to be plausible"
+    )
     reply_tokens: int = Field(64, ge=1, le=1024, description="longest free text, in tokens")
     free_below: float = Field(
         0.5, ge=0, le=1, description="decode a reply freely if the best known one is less likely than this per token"

@@ -139,6 +139,8 @@ class Control:
             "outcome": newest.status if newest else "",
             "reason": newest.reason if newest else "",
             "feedback": [f.kind for f in feedback],
+            "chance": decision.chance,
+            "question": [self._text(decision.scope, action) for action in decision.choices],
             "choices": [self._text(decision.scope, a) for a in self._catalogues.of(decision.scope).finite()[:CHOICES]],
         }
 
@@ -150,6 +152,7 @@ class Control:
             **await self.row(decision),
             "candidates": self._candidates(decision),
             "remembered": await self._remembered(decision, percept.text) if percept and decision.candidates else [],
+            "plausible": [self._text(decision.scope, action) for action in decision.plausible],
             "p_behaviour": decision.p_behaviour,
             "note": decision.note,
             "table": {

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import structlog
 
+from runtime.asking import Asking, Doubt
 from runtime.bus import Bus, Subscription
 from runtime.catalogue import Catalogue
 from runtime.config import PolicyConfig
@@ -105,6 +106,7 @@ class Decider:
         self._seen = seen
         self._clock = clock
         self._random = random.Random(seed)
+        self._asking = Asking(config)
         self._queues: dict[str, asyncio.Queue[Percept]] = {}
         self.table_on = config.table
         self.memory_on = config.memory and memory is not None
@@ -156,6 +158,19 @@ class Decider:
             log.warning("fell back to nothing", scope=percept.scope, error=reason)
             return self._decision(percept, NOTHING, adapter, started, by="fallback", note=reason)
         belief = self.believe(percept.scope, percept.text, row, trusted)
+        doubt = self._asking.doubt(percept, belief, trusted.knowing)
+        if doubt.instead is not None:
+            p = math.exp(belief.log_both[belief.best])
+            return self._decision(
+                percept,
+                doubt.instead,
+                adapter,
+                started,
+                by="doubt",
+                p_model=p,
+                candidates=_candidates(belief),
+                doubt=doubt,
+            )
         action, p_behaviour = self._explore(row.actions, belief)
         return self._decision(
             percept,
@@ -163,6 +178,7 @@ class Decider:
             adapter,
             started,
             by="model" if belief.chosen == row.chosen else "memory",
+            doubt=doubt,
             p_model=math.exp(belief.log_both[belief.actions.index(action)]),
             p_behaviour=p_behaviour,
             candidates=_candidates(belief),
@@ -203,6 +219,7 @@ class Decider:
         p_model: float | None = None,
         p_behaviour: float = 1.0,
         candidates: tuple[Candidate, ...] = (),
+        doubt: Doubt | None = None,
         table_feedback: str | None = None,
         note: str = "",
     ) -> Decision:
@@ -218,6 +235,9 @@ class Decider:
             p_model=p_model,
             p_behaviour=p_behaviour,
             candidates=candidates,
+            chance=doubt.chance if doubt else None,
+            plausible=doubt.plausible if doubt else (),
+            choices=doubt.choices if doubt else (),
             table_feedback=table_feedback,
             timings_ms={"decide": round(seconds * 1000, 3)},
             note="rehearsal" if percept.synthetic else note,

@@ -13,7 +13,7 @@ from runtime.bus import Bus
 from runtime.catalogue import Catalogue
 from runtime.errors import BadInput, NotFound
 from runtime.journal import Journal
-from runtime.messages import Action, Decision, Feedback, Observation
+from runtime.messages import ASK, Action, Decision, Feedback, Observation
 from runtime.metrics import Metrics
 from runtime.table import CorrectionTable
 
@@ -92,6 +92,8 @@ class Ingest:
         if decision is None:
             return feedback  # `put_feedback` refuses it and keeps it
         catalogue = self._catalogue_of(decision.scope)
+        if decision.actions[0] == ASK and feedback.kind in ("acceptance", "rating"):
+            raise BadInput("a question is answered by the right action: give it as a correction")
         action, rejected = (_read(a, catalogue) for a in (feedback.action, feedback.rejected))
         if feedback.kind in ("correction", "override", "preference") and action is None:
             raise BadInput(f"a {feedback.kind} needs the right action")

@@ -72,11 +72,14 @@ class Decision(Message, frozen=True, kw_only=True):
     percept_id: str
     scope: str
     actions: tuple[Action, ...]
-    by: Literal["model", "memory", "table", "rule", "fallback"]  # memory: it overruled the model
+    by: Literal["model", "memory", "table", "rule", "fallback", "doubt"]  # memory: it overruled the model
     adapter: str  # "base" or an adapter id: what was serving, even if the table answered
     p_model: float | None
     p_behaviour: float
     candidates: tuple[Candidate, ...] = ()
+    chance: float | None = None  # that the likeliest is right, counting what nobody ever taught (`learning.knowing`)
+    plausible: tuple[Action, ...] = ()  # the conformal set
+    choices: tuple[Action, ...] = ()  # what a question offers; answered by a correction
     table_feedback: str | None = None  # the feedback the table answered from
     lane: str = "default"
     timings_ms: dict[str, float] = {}
@@ -105,6 +108,7 @@ OutcomeStatus = Literal[
     "expired",
     "failed",
     "uncertain",
+    "asked",  # a person was asked instead
     "none",  # the decision asked for no act (`nothing`, `reply` without a device ...)
 ]
 
@@ -206,6 +210,7 @@ class Quarantined(Message, frozen=True, kw_only=True):
 
 
 NOTHING = Action(tool="nothing")
+ASK = Action(tool="ask")  # a person, instead of guessing
 
 
 def new_id(kind: str) -> str:

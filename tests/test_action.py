@@ -20,7 +20,7 @@ from runtime.config import GuardConfig, Mode
 from runtime.errors import NotFound
 from runtime.guard import Guard, Modes
 from runtime.journal import Journal
-from runtime.messages import NOTHING, Action, Command, Decision, Outcome, Percept, new_id
+from runtime.messages import ASK, NOTHING, Action, Command, Decision, Outcome, Percept, new_id
 from runtime.metrics import Metrics
 from runtime.roles import Actuator, Rule
 from runtime.situations import Catalogues
@@ -109,6 +109,12 @@ async def test_act_carries_out(tmp_path: Path) -> None:
 async def test_nothing_needs_no_device(tmp_path: Path) -> None:
     async with parts(tmp_path, "act") as p:
         assert (await p.decide(1, NOTHING)).status == "none"
+
+
+async def test_a_question_commands_nothing_and_no_rule_is_asked(tmp_path: Path) -> None:
+    async with parts(tmp_path, "act", rules=(Never(True),)) as p:
+        assert (await p.decide(1, ASK)).status == "asked"
+        assert p.lamp.told == []
 
 
 @pytest.mark.parametrize(("yes", "status"), [(True, "applied"), (False, "denied")])

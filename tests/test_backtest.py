@@ -12,6 +12,7 @@ from runtime.backtest.data import Codec, Line
 from runtime.backtest.session import learning_points
 from runtime.catalogue import REPLY
 from runtime.errors import BadInput
+from runtime.learning.sentences import available
 from runtime.messages import Action
 
 ROWS = [
@@ -100,4 +101,7 @@ async def test_a_history_goes_through_the_whole_loop(tmp_path: Path) -> None:
     assert report["swaps"]["count"] == 1
     assert (report["swaps"]["refused_decisions"], report["swaps"]["mixed_decisions"]) == (0, 0)
     assert report["decision_ms"]["p95_while_training"] is not None
+    assert (report["baselines"]["encoder"] is None) == (not available())
+    assert set(report["calibration"]) == {"ece", "brier", "memory_off"}
+    assert {"asked", "answered_accuracy", "helped_accuracy"} <= set(report["abstention"])
     assert set(report["pss_mb"]) == {"daemon", "policy", "trainer"}

@@ -19,8 +19,8 @@ from runtime.catalogue import DO_NOTHING, Catalogue
 from runtime.config import PolicyConfig
 from runtime.decision import STALE, Decider, Serving
 from runtime.journal import Journal
-from runtime.learning.trust import BASE
-from runtime.messages import NOTHING, Action, Decision, Feedback, Percept
+from runtime.learning.trust import BASE, Knowing
+from runtime.messages import ASK, NOTHING, Action, Decision, Feedback, Percept
 from runtime.metrics import Metrics
 from runtime.policy.protocol import Row
 from runtime.situations import Catalogues
@@ -200,3 +200,18 @@ def test_the_chances_of_exploration_add_up(rate: float, among: list[str], answer
         assert taken == answer or taken.tool in among
         chances[repr(taken)] = chance
     assert sum(chances.values()) == pytest.approx(1.0)
+
+
+async def test_unsure_after_training_it_asks_instead_of_guessing(journal: Journal) -> None:
+    stage = decider(journal, TableModel(), ask_below=0.8, ask_share=1.0)
+    spoken = replace(percept(1), kind="speech")
+    assert (await stage.decide(spoken)).actions == (BRIGHT,), "nothing was trained yet"
+    stage._serving.trust = replace(BASE, knowing=Knowing(missed_alone=(0.3,) * 20))
+    asked = await stage.decide(spoken)
+    assert (asked.actions, asked.by, asked.p_behaviour) == ((ASK,), "doubt", 1.0)
+    assert asked.chance == asked.p_model == pytest.approx(0.7)
+    assert asked.plausible == (BRIGHT,)
+    assert asked.choices[0] == BRIGHT
+    assert len(asked.choices) == 3
+    assert (await stage.decide(replace(spoken, synthetic=True))).actions == (BRIGHT,)
+    assert (await stage.decide(percept(2))).actions == (BRIGHT,), "a sensor has nobody to answer"

@@ -19,7 +19,7 @@ from runtime.bus import Bus, Subscription
 from runtime.errors import BadInput, NotFound
 from runtime.ingest import Ingest
 from runtime.journal import Journal
-from runtime.messages import Action, Decision, Feedback, Observation
+from runtime.messages import ASK, Action, Decision, Feedback, Observation
 from runtime.metrics import Metrics
 from runtime.situations import Catalogues
 from runtime.table import CorrectionTable
@@ -193,3 +193,20 @@ async def test_feedback_on_a_decision_nobody_made_is_kept_aside(tmp_path: Path) 
         (reason,) = await d.quarantined()
         assert "dc-404" in reason
         assert (len(d.told), len(d.table)) == (0, 0)
+
+
+async def test_a_question_is_answered_by_the_right_action_and_by_nothing_else(tmp_path: Path) -> None:
+    async with door(tmp_path) as d:
+        asked = msgspec.structs.replace(decision(2, ASK, 1.0), by="doubt", choices=(DIM, BRIGHT))
+        await d.journal.put(percept(2, "dusk"), asked)
+        for kind, fields in (("acceptance", {}), ("rating", {"rating": 1.0})):
+            with pytest.raises(BadInput, match="answered by the right action"):
+                await d.ingest.emit(feedback(kind, id=f"fb-{kind}", on="dc-2", **fields))
+        await d.ingest.emit(feedback(on="dc-2", action=text("lamp dim")))
+        found = d.table.lookup(percept(3, "dusk"))
+        assert found is not None
+        assert found[0] == DIM
+        (example,) = await d.journal.examples(10)
+        assert (example.action, example.text, example.correction) == (DIM, "dusk", True)
+        assert example.rejected is None, "it believed in nothing that was wrong"
+        assert await d.journal.curve() == [], "a question is neither right nor wrong"

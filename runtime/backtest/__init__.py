@@ -29,6 +29,7 @@ from runtime.config import Config, load
 from runtime.errors import BadInput
 from runtime.learning import scores
 from runtime.learning.naive_bayes import NaiveBayes
+from runtime.learning.sentences import HINT, Sentences, available
 from runtime.messages import Command, Decision, Feedback, Observation, Outcome, new_id
 from runtime.roles import Actuator
 
@@ -94,7 +95,11 @@ async def run(options: Options, told: Tell = print) -> dict[str, Any]:
             "accuracy": scores.accuracy([True] * len(session.right), session.right),
             "by_100": [sum(part) / len(part) for part in _hundreds(session.right)],
         },
-        "baselines": {"memory_only": session.points[-1]["accuracy_memory_only"], **_baselines(session.bayes, holdout)},
+        "baselines": {
+            "memory_only": session.points[-1]["accuracy_memory_only"],
+            **_baselines(session.bayes, holdout),
+            "encoder": await asyncio.to_thread(_encoder, stream, holdout, told),
+        },
         "points": session.points,
         **session.end,
         "cycles": session.cycles,
@@ -132,6 +137,7 @@ def _config(options: Options, codec: Codec, scratch: Path) -> Config:
             ),
             "learner": base.learner.model_copy(update={"after": 0, "every": 0.0, "idle": 0.0, "seed": options.seed}),
             "gate": base.gate.model_copy(update={"must_pass": str(options.must_pass or base.gate.must_pass)}),
+            "policy": base.policy.model_copy(update={"ask": "never"}),  # what asking would bring is reckoned at the end
             "plugin": plugins,
         }
     )
@@ -241,6 +247,18 @@ def _baselines(bayes: NaiveBayes, holdout: list[Line]) -> dict[str, float]:
         "persistence": scores.accuracy(gold, last),
         "persistence_balanced": scores.balanced_accuracy(gold, last),
     }
+
+
+def _encoder(stream: list[Line], holdout: list[Line], told: Tell) -> float | None:
+    """Accuracy of the sentence encoder after the same stream, of which it is told every right answer; None without it."""
+    if not available():
+        told(HINT)
+        return None
+    encoder = Sentences()
+    for line in stream:
+        encoder.learn(line.input, line.output)
+    said = encoder.predict([line.input for line in holdout])
+    return scores.accuracy([line.output for line in holdout], said)
 
 
 def _hundreds(values: list[bool]) -> list[list[bool]]:

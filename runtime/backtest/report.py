@@ -13,9 +13,11 @@ from typing import Any
 
 from runtime.backtest.data import Line
 from runtime.backtest.judged import Judged
+from runtime.config import PolicyConfig
 from runtime.learning import certainty
 
 LEVELS = (0.5, 0.7, 0.8, 0.9)
+ASK_BELOW = PolicyConfig().ask_below
 QUESTIONS = 0.1  # share of decisions that may be questions
 
 
@@ -29,6 +31,10 @@ def summary(
         "calibration": {
             "ece": certainty.calibration_error(last.sure, last.right),
             "brier": certainty.brier(last.sure, last.right),
+            "memory_off": {
+                "ece": certainty.calibration_error(last.sure_off, last.right_off),
+                "brier": certainty.brier(last.sure_off, last.right_off),
+            },
         },
         "forgetting": forgetting(points, domain_ends(stream)),
         "abstention": _abstention(last, outside),
@@ -73,26 +79,46 @@ def domain_ends(stream: Sequence[Line]) -> dict[str, int]:
 
 
 def _abstention(last: Judged, outside: Judged | None) -> dict[str, Any]:
-    """Asked: the share of decisions it is least sure of, within the budget. With rows from outside, half of them (and
-    half of those inside) choose the certainty below which it refuses, and the other halves are scored."""
-    ordered = sorted(zip(last.sure, last.right, strict=True), reverse=True)
+    """Asked: the share of decisions it is least sure of, within the budget. With rows from outside, whatever they are:
+    half of them (and half of those inside) choose the chance below which it refuses, and the other halves are scored."""
+    ordered = sorted(zip(last.chance, last.right, strict=True), reverse=True)
     kept = ordered[: len(ordered) - int(QUESTIONS * len(ordered))]
+    asked, hits = len(ordered) - len(kept), sum(hit for _, hit in kept)
     found: dict[str, Any] = {
-        "asked": 1 - len(kept) / len(ordered),
-        "accuracy_answered": sum(hit for _, hit in kept) / len(kept),
+        "asked": asked / len(ordered),
+        "answered_accuracy": hits / len(kept),
+        "helped_accuracy": (hits + asked) / len(ordered),  # who is asked knows
+        "by_default": _refusing(ASK_BELOW, last.chance, last.right, outside.chance if outside else []),
+        "plausible": _plausible(last),
     }
     if outside is None:
         return found
-    inside_tune, inside_score = last.sure[::2], last.sure[1::2]
-    outside_tune, outside_score = outside.sure[::2], outside.sure[1::2]
-    limit = _balanced(inside_tune, outside_tune)
-    answered = [hit and p >= limit for p, hit in zip(inside_score, last.right[1::2], strict=True)]
+    inside_score, outside_score = last.chance[1::2], outside.chance[1::2]
+    limit = _balanced(last.chance[::2], outside.chance[::2])
     return found | {
         "auroc": certainty.area(inside_score, outside_score),
-        "refusal_recall": sum(p < limit for p in outside_score) / len(outside_score),
-        "in_scope_accuracy": sum(answered) / len(answered),
-        "limit": limit,
+        **_refusing(limit, inside_score, last.right[1::2], outside_score),
     }
+
+
+def _refusing(
+    limit: float, inside: Sequence[float], right: Sequence[bool], outside: Sequence[float]
+) -> dict[str, float | None]:
+    """What comes of refusing, or asking, below a chance. In-scope accuracy counts a refusal as wrong."""
+    return {
+        "limit": limit,
+        "in_scope_refused": sum(p < limit for p in inside) / len(inside),
+        "in_scope_accuracy": sum(hit and p >= limit for p, hit in zip(inside, right, strict=True)) / len(inside),
+        "refusal_recall": sum(p < limit for p in outside) / len(outside) if outside else None,
+    }
+
+
+def _plausible(last: Judged) -> dict[str, float] | None:
+    """How often the conformal sets hold the right action, and how large they are; None before there are any."""
+    if not any(last.plausible):
+        return None
+    held = [gold in kept for gold, kept in zip(last.gold, last.plausible, strict=True)]
+    return {"coverage": sum(held) / len(held), "size": sum(map(len, last.plausible)) / len(held)}
 
 
 def _balanced(inside: Sequence[float], outside: Sequence[float]) -> float:

@@ -157,7 +157,7 @@ class Session:
             app.decider.believe(SCOPE, text, row, app.serving.trust) for text, row in zip(texts, rows, strict=True)
         ]
         tables = [self._table(text) for text in texts]
-        return Judged(gold, rows, believed, tables)
+        return Judged(gold, rows, believed, tables, app.serving.trust, app.config.policy.miss)
 
     async def point(self, events: int) -> None:
         """Judge what serves on the holdout."""

@@ -97,6 +97,11 @@ def explain(decision: DecisionId = "last", config: ConfigFile = None, json: AsJs
         "chance",
         f"the model gave it {show.percent(found['p_model']) or 'no figure'}; it was taken with {show.percent(found['p_behaviour'])}",
     )
+    if found.get("chance") is not None:
+        plausible = ", ".join(found["plausible"]) or "not known yet: too little feedback was held out"
+        show.line("doubt", f"right with a chance of {show.percent(found['chance'])}; plausible: {plausible}")
+    if found.get("question"):
+        show.line("asked", " or ".join(found["question"]) + "; `corrigible feedback --correct` answers")
     show.line("took", ", ".join(f"{name} {ms:.1f} ms" for name, ms in found["timings_ms"].items()))
     for outcome in found.get("outcomes", []):
         show.line("outcome", outcome["status"] + (f": {outcome['reason']}" if outcome.get("reason") else ""))

@@ -14,7 +14,7 @@ from runtime.errors import BadInput, CorrigibleError
 if TYPE_CHECKING:
     from runtime.config import Config
 
-HELP = "/correct TEXT: that was wrong, say this   /ok: that was right   /why: explain   /quit"
+HELP = "/correct TEXT: that was wrong, say this   /1 /2 ...: the answer to a question   /ok: that was right   /why: explain   /quit"
 
 
 def chat(
@@ -64,6 +64,7 @@ def _turn(settings: Config, said: str, scope: str, who: str, last: dict[str, Any
 
 
 def _command(settings: Config, said: str, who: str, last: dict[str, Any]) -> None:
+    said = _picked(said, last)
     verb, _, rest = said.partition(" ")
     if verb not in ("/correct", "/ok", "/why"):
         raise BadInput(HELP)
@@ -81,6 +82,18 @@ def _command(settings: Config, said: str, who: str, last: dict[str, Any]) -> Non
     show.out.print("[green]noted[/]")
 
 
+def _picked(said: str, last: dict[str, Any]) -> str:
+    """`/2` after a question is the correction with its second choice."""
+    number, question = said.removeprefix("/"), last.get("question") or []
+    if not number.isdecimal():
+        return said
+    if not 1 <= int(number) <= len(question):
+        raise BadInput(
+            f"there is no choice {number}; " + (f"the last question has {len(question)}" if question else HELP)
+        )
+    return f"/correct {question[int(number) - 1]}"
+
+
 def _action(last: dict[str, Any], text: str) -> str:
     """What a person writes is the answer itself if the last one was an answer, else an action's text."""
     if last.get("reply") and text not in last["choices"] and not text.startswith("reply "):
@@ -89,6 +102,11 @@ def _action(last: dict[str, Any], text: str) -> str:
 
 
 def _print(answer: dict[str, Any]) -> None:
+    if answer.get("question"):
+        show.out.print("I am not sure. Which one?")
+        for number, choice in enumerate(answer["question"], start=1):
+            show.out.print(f"  [bold]/{number}[/]  {show.cell(choice)}")
+        return
     by = "the table" if answer["by"] == "table" else f"{answer['by']}, {answer['adapter']}"
     shown = answer.get("reply") or answer["action"]
     show.out.print(f"{show.cell(shown)}  [dim]({show.cell(by)} {show.cell(show.percent(answer['p_model']))})[/]")

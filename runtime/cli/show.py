@@ -13,7 +13,7 @@ from rich.table import Table
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 COLOURS = {
-    "applied": "green", "sent": "green", "released": "green", "running": "cyan", "provisional": "yellow", "held": "yellow",
+    "applied": "green", "sent": "green", "released": "green", "running": "cyan", "provisional": "yellow", "held": "yellow", "asked": "yellow",
     "observed": "dim", "none": "dim", "refused": "red", "denied": "red", "failed": "red", "expired": "red", "rejected": "red",
 }  # fmt: skip
 

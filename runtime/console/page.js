@@ -84,7 +84,7 @@ function show(data, fresh = false) {
 }
 
 function card(data) {
-  const wrong = data.feedback.some((kind) => kind === "correction" || kind === "override");
+  const wrong = data.by !== "doubt" && data.feedback.some((kind) => kind === "correction" || kind === "override");
   const right = data.feedback.includes("acceptance");
   const who = data.by === "table" ? "from the table" : `${data.by}, ${data.adapter} ${percent(data.p_model)}`;
   const element = make("li", { class: `decision ${wrong ? "wrong" : right ? "right" : ""}`, "data-id": data.id },
@@ -95,10 +95,13 @@ function card(data) {
       make("span", { text: data.outcome, class: data.outcome, title: data.reason }),
       make("span", { text: data.feedback.join(", "), class: wrong ? "table" : "applied" })),
     make("div", { class: "situation", text: data.text }),
-    make("div", { class: "action", text: data.action }));
+    make("div", { class: "action", text: data.question?.length > 0 ? "asks" : data.action }));
   const teach = (kind, action = "") => ask("/api/feedback", { decision_id: data.id, kind, action, source: "page" });
+  const open = data.question?.length > 0 && data.feedback.length === 0; // a question waits for one of its choices
+  if (open) element.append(make("div", { class: "buttons question" }, make("span", { text: "Which one?" }),
+    ...data.question.map((choice) => press(choice, () => teach("correction", choice), { class: "primary" }))));
   element.append(make("div", { class: "buttons" },
-    press("Right", () => teach("acceptance"), { title: "This was right" }),
+    ...(data.question?.length > 0 ? [] : [press("Right", () => teach("acceptance"), { title: "This was right" })]),
     press("Correct", async () => element.querySelector(".correct") ?? element.append(chooser(data, teach))),
     press("Why?", () => explain(data.id), { class: "plain" })));
   return element;
@@ -126,6 +129,7 @@ async function explain(id) {
     ["situation", found.text], ["action", found.action], ["decided by", found.note ? `${found.by}: ${found.note}` : found.by],
     ["adapter", found.adapter], ["table", found.table ? `correction ${found.table.feedback_id} (${found.table.source})` : "no hit"],
     ["outcome", found.reason ? `${found.outcome}: ${found.reason}` : found.outcome],
+    ["chance of being right", percent(found.chance)], ["plausible", (found.plausible ?? []).join(", ")],
     ["took", Object.entries(found.timings_ms).map(([name, ms]) => `${name} ${ms.toFixed(1)} ms`).join(", ")],
   ];
   const line = ([name, value]) => make("tr", {}, make("td", { class: "quiet", text: name }), make("td", { text: value }));

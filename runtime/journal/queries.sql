@@ -59,7 +59,7 @@ SELECT body FROM feedback WHERE id = :id;
 
 -- name: examples
 SELECT id, scope, text, at, source, action, weight, correction, rejected, reward FROM (
-    SELECT e.seq, e.id, e.scope, e.text, e.at, e.source, e.action, e.weight, e.correction, 1.0 AS reward, coalesce(json_extract(f.body, '$.rejected'), CASE WHEN e.correction THEN d.action END) AS rejected
+    SELECT e.seq, e.id, e.scope, e.text, e.at, e.source, e.action, e.weight, e.correction, 1.0 AS reward, coalesce(json_extract(f.body, '$.rejected'), CASE WHEN e.correction AND d.by <> 'doubt' THEN d.action END) AS rejected
     FROM example e JOIN feedback f ON f.id = e.id JOIN decision d ON d.id = f.decision_id
     UNION ALL
     SELECT f.seq, f.id, p.scope, p.text, f.at, f.source, d.action, -f.rating, 0, f.rating, NULL
@@ -102,7 +102,7 @@ SELECT value FROM metadata WHERE key = :key;
 
 -- name: judged
 SELECT f.kind, d.action = f.action AS same FROM feedback f JOIN decision d ON d.id = f.decision_id
-WHERE f.kind IN ('correction', 'override', 'acceptance') ORDER BY f.seq;
+WHERE f.kind IN ('correction', 'override', 'acceptance') AND d.by <> 'doubt' ORDER BY f.seq;
 
 -- name: complaints
 SELECT EXISTS (SELECT 1 FROM standing f WHERE f.decision_id = d.id

@@ -12,7 +12,7 @@ from runtime.policy.client import BULK_BATCH, BULK_FLOOR
 from runtime.policy.protocol import Row
 from runtime.policy.scoring import Scorer
 
-SHOWN = 20  # likeliest actions of a judgement
+SHOWN = 200  # likeliest actions of a judgement; what is learnt from them needs the unlikely ones too
 
 
 class Judged:

@@ -23,7 +23,7 @@ from runtime.bus import Bus, Subscription
 from runtime.config import Config, LearnerConfig
 from runtime.errors import CorrigibleError, Corrupt, NotFound
 from runtime.journal import Journal
-from runtime.learning import cases, curation, gate, jobs, plan, registry, trainer, trust, windows
+from runtime.learning import cases, curation, gate, jobs, knowing, plan, registry, trainer, trust, windows
 from runtime.learning.memory import Memory
 from runtime.learning.trust import Trust
 from runtime.messages import Cycle, Example, Feedback, Release, new_id
@@ -328,13 +328,12 @@ class Learner:
         if self._memory is None:
             return trust.ADAPTER
         right = {example.id: example.action for example in (await asyncio.to_thread(jobs.read, directory))[2]}
-        cases = []
+        seen = []
         for judged in report.judged:
             if judged.id in self._memory:
-                recalled = self._memory.without(judged.id)
-                cases.append(trust.case(judged.actions, judged.log_probs, recalled, right[judged.id]))
+                seen.append(knowing.seen(judged.actions, judged.log_probs, right[judged.id], judged.id, self._memory))
             await asyncio.sleep(0)
-        return await asyncio.to_thread(trust.fit, [case for case in cases if case is not None])
+        return await asyncio.to_thread(knowing.fit, seen)
 
     async def release(
         self,

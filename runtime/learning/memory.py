@@ -18,6 +18,7 @@ from runtime.messages import Action
 
 RIDGE = 0.2  # added to the diagonal; features have length 1
 CAUSES = 8  # lessons named as causes, at most
+HIDDEN = 200  # lessons of one answer that can be left out at once: 20 ms
 FIRST = 256  # lessons there is room for at the beginning
 Floats = NDArray[np.float32]
 
@@ -199,12 +200,35 @@ class Memory:
         before = novelty / max(1.0 - novelty * known.weight / RIDGE, 1e-6)  # Sherman and Morrison again, backwards
         return self._said(known.scope, others, said, self._features[others] @ feature, min(before, 1.0))
 
-    def _said(self, scope: str, places: Sequence[int], ridge: Floats, cosines: Floats, novelty: float) -> Recalled:
-        columns = [column for column, _ in self._actions[scope]]
+    def unheard(self, lesson: str) -> Recalled | None:
+        """What it would say of a lesson's situation had nobody ever taught its answer there: how it takes what is outside of
+        all it knows. None where that is the only answer, or too common a one. Raises KeyError for an unknown id."""
+        known = self._lessons[self._by_id[lesson]]
+        assert known is not None
+        feature, column = self._features[self._by_id[lesson]], self._column[self._by_id[lesson]]
+        hidden = [place for place in self._scope[known.scope] if self._column[place] == column]
+        others = [place for place in self._scope[known.scope] if self._column[place] != column]
+        if not others or len(hidden) > HIDDEN:
+            return None
+        rows = self._features[hidden]
+        weights = np.array([self._lessons[place].weight for place in hidden])  # type: ignore[union-attr]
+        gains = (rows @ self._solved).astype(np.float64)
+        here = gains @ feature
+        part = np.linalg.solve(np.diag(1 / weights) - gains @ rows.T, here)  # Woodbury's formula, backwards
+        said = feature @ self._answers + (part @ (rows @ self._answers)).astype(np.float32)
+        novelty = self._novelty(feature) + RIDGE * float(part @ here)
+        return self._said(known.scope, others, said, self._features[others] @ feature, min(novelty, 1.0), int(column))
+
+    def _said(
+        self, scope: str, places: Sequence[int], ridge: Floats, cosines: Floats, novelty: float, but: int = -1
+    ) -> Recalled:
+        """`but` a column: an answer left out."""
+        kept = [(column, action) for column, action in self._actions[scope] if column != but]
+        columns = [column for column, _ in kept]
         nearest = np.full(self._answers.shape[1], -1.0, np.float32)
         np.maximum.at(nearest, self._column[places], cosines)
         return Recalled(
-            actions=tuple(action for _, action in self._actions[scope]), ridge=ridge[columns], near=nearest[columns],
+            actions=tuple(action for _, action in kept), ridge=ridge[columns], near=nearest[columns],
             novelty=novelty, lessons=len(places),
         )  # fmt: skip
 

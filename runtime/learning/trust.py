@@ -6,7 +6,8 @@ log p: the language model's; r, n: the memory's (`memory.Recalled`). An action t
 of r, and the largest n; and while there are few lessons in a scope, r and n count less: situations of one room are so alike
 that a single lesson would answer for all of them. How much each counts is learnt, for every version of the
 weights anew, on feedback that those weights were not trained on, with the memory as it would be without it; never on
-anything that accuracy is reported on. Since it maximises likelihood, what comes out is calibrated as well as three numbers can.
+anything that accuracy is reported on. Since it maximises likelihood, what comes out is calibrated as well as three numbers can; so it is
+for the weights alone, by one.
 """
 
 from __future__ import annotations
@@ -25,16 +26,31 @@ from runtime.messages import Action, Message
 FEW = 10  # lessons of a scope by which the memory has half its weight
 UNSEEN = -20.0  # nats, at least: what the model gives an action that it did not even consider
 SPREAD = np.array([0.5, 8.0, 4.0])  # how far the learnt weights may be from what is assumed: a standard deviation
+NEARER = 0.4  # of that for the weights alone, which were trained to be likely themselves
 STEPS, SMALL = 30, 1e-6
 Numbers = NDArray[np.float64]
 
 
+class Knowing(Message, frozen=True, kw_only=True):
+    """What is known of where both are right (`knowing`): the numbers of its chance, and what was missed where it counted."""
+
+    bias: float = 0.7
+    model: float = 0.8
+    memory: float = 0.8
+    novel: float = -0.8
+    missed: tuple[float, ...] = ()  # 1 - p of the right action, on feedback not trained on, in order
+    missed_alone: tuple[float, ...] = ()  # the same without the memory
+
+
 class Trust(Message, frozen=True, kw_only=True):
-    """What a nat of the model, a whole `ridge` and a whole `near` are worth, in nats."""
+    """What a nat of the model, a whole `ridge` and a whole `near` are worth, in nats; and a nat of the model where the memory
+    is silent: its inverse temperature (Guo et al. 2017, arXiv 1706.04599)."""
 
     model: float = 1.0
     ridge: float = 10.0
     near: float = 3.0
+    alone: float = 1.0
+    knowing: Knowing = Knowing()
 
 
 ADAPTER = Trust()  # what is assumed of trained weights until there is feedback that says more
@@ -49,6 +65,7 @@ class Belief:
     log_model: tuple[float, ...]
     log_memory: tuple[float, ...]  # () = the memory had nothing to say
     log_both: tuple[float, ...]
+    novelty: float = 1.0  # in (0, 1]: 1 = nothing like it was ever taught
 
     @property
     def best(self) -> int:
@@ -70,11 +87,22 @@ class Case:
 def believe(actions: Sequence[Action], log_probs: Sequence[float], recalled: Recalled | None, trust: Trust) -> Belief:
     """`actions` with the model's log-probabilities; what the memory knows beside them joins in."""
     if recalled is None:
-        return Belief(tuple(actions), tuple(log_probs), (), tuple(log_probs))
+        return Belief(tuple(actions), tuple(log_probs), (), sharpened(log_probs, trust.alone))
     every, features = joined(actions, log_probs, recalled)
     memory = features[:, 1:] @ [trust.ridge, trust.near]
     both = trust.model * features[:, 0] + memory
-    return Belief(every, _plain(features[:, 0]), _plain(_normalised(memory)), _plain(_normalised(both)))
+    return Belief(
+        every, _plain(features[:, 0]), _plain(_normalised(memory)), _plain(_normalised(both)), recalled.novelty
+    )
+
+
+def sharpened(log_probs: Sequence[float], power: float) -> tuple[float, ...]:
+    """Log-probabilities by a power; what is left for all that was not considered takes part as one more."""
+    if power == 1.0:
+        return tuple(log_probs)
+    rest = 1.0 - math.fsum(map(math.exp, log_probs))
+    logs = np.array([*log_probs, *([math.log(rest)] if rest > math.exp(UNSEEN) else [])]) * power
+    return _plain(_normalised(logs)[: len(log_probs)])
 
 
 def joined(
@@ -108,7 +136,7 @@ def case(
     return Case(features, keys.index(_key(right))) if _key(right) in keys else None
 
 
-def fit(cases: Sequence[Case], assumed: Trust = ADAPTER) -> Trust:
+def fit(cases: Sequence[Case], assumed: Trust = ADAPTER, spread: Numbers = SPREAD) -> Trust:
     """The likeliest trust, given what is assumed (a normal prior), none of it negative: Newton's method, its steps halved
     until they help."""
     prior = np.array([assumed.model, assumed.ridge, assumed.near])
@@ -119,14 +147,14 @@ def fit(cases: Sequence[Case], assumed: Trust = ADAPTER) -> Trust:
 
     def worth(weights: Numbers) -> float:
         logs = _normalised(np.where(there, features @ weights, -np.inf))
-        return float(logs[right].sum() - (((weights - prior) / SPREAD) ** 2).sum() / 2)
+        return float(logs[right].sum() - (((weights - prior) / spread) ** 2).sum() / 2)
 
     weights, best = prior.copy(), worth(prior)
     for _ in range(STEPS):
         p = np.exp(_normalised(np.where(there, features @ weights, -np.inf)))
         mean = np.einsum("nk,nkf->nf", p, features)
-        gradient = (features[right] - mean).sum(0) + (prior - weights) / SPREAD**2
-        curvature = np.einsum("nk,nkf,nkg->fg", p, features, features) - mean.T @ mean + np.diag(1 / SPREAD**2)
+        gradient = (features[right] - mean).sum(0) + (prior - weights) / spread**2
+        curvature = np.einsum("nk,nkf,nkg->fg", p, features, features) - mean.T @ mean + np.diag(1 / spread**2)
         step = np.linalg.solve(curvature, gradient)
         while np.abs(step).max() > SMALL and (now := worth(np.maximum(weights + step, 0.0))) <= best:
             step /= 2
@@ -134,6 +162,11 @@ def fit(cases: Sequence[Case], assumed: Trust = ADAPTER) -> Trust:
             break
         weights, best = np.maximum(weights + step, 0.0), now
     return Trust(model=float(weights[0]), ridge=float(weights[1]), near=float(weights[2]))
+
+
+def alone(cases: Sequence[Case]) -> float:
+    """The inverse temperature of the weights without the memory: the same fit with nothing said by it."""
+    return fit([Case(case.features * [1.0, 0.0, 0.0], case.right) for case in cases], spread=SPREAD * NEARER).model
 
 
 def _stacked(cases: Sequence[Case]) -> tuple[Numbers, NDArray[np.bool_]]:

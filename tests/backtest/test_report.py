@@ -64,4 +64,15 @@ def test_refusals_are_scored_on_the_half_that_chose_nothing() -> None:
 
 def test_it_asks_where_it_is_least_sure() -> None:
     found = report.summary([point(0, 0, 0.9)], [judged([True] * 9 + [False], [0.9] * 9 + [0.5])], [], None, [])
-    assert found["abstention"] == {"asked": pytest.approx(0.1), "accuracy_answered": 1.0}
+    found = found["abstention"]
+    assert (found["asked"], found["answered_accuracy"], found["helped_accuracy"]) == (0.1, 1.0, 1.0)
+    assert found["by_default"] == {
+        "limit": 0.5, "in_scope_refused": 0.0, "in_scope_accuracy": 0.9, "refusal_recall": None,
+    }  # fmt: skip
+    assert found["plausible"] is None
+
+
+def test_the_weights_are_judged_for_calibration_too() -> None:
+    found = report.summary([point(0, 0, 1.0)], [judged([True, False], [0.8, 0.8])], [], None, [])["calibration"]
+    assert found["ece"] == pytest.approx(0.3)
+    assert found["memory_off"] == {"ece": pytest.approx(0.3), "brier": pytest.approx((0.04 + 0.64) / 2)}

@@ -36,6 +36,7 @@ ROW = {
     "feedback": [],
     "choices": ["lamp off", "lamp dim", "lamp bright", "nothing"],
 }
+QUESTION = {**ROW, "id": "d-0", "action": "ask", "by": "doubt", "outcome": "asked", "question": ["lamp dim", "nothing"]}
 
 
 def decision(id: str = "d-1") -> Decision:
@@ -91,7 +92,7 @@ class Remembered:
 
     async def decisions(self, limit: int = 50, before: str = "", scope: str = "") -> list[dict[str, Any]]:
         self.calls.append(("decisions", limit, before, scope))
-        return [ROW]
+        return [ROW, QUESTION]
 
     async def row(self, decision: Decision) -> dict[str, Any]:
         return {**ROW, "id": decision.id}

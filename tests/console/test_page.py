@@ -17,6 +17,9 @@ async def test_page_shows_decisions_and_escapes_them(console: Running) -> None:
         shown = await chromium.page(f"{console.url}/#{console.token}", "80 % of the last judged decisions")
     assert "the living room is dark &lt;script&gt;alert(1)&lt;/script&gt;" in shown
     assert ">Correct</button>" in shown
+    assert "Which one?" in shown
+    assert re.search(r'<button[^>]*class="primary"[^>]*>lamp dim</button>', shown), "a choice answers with one press"
+    assert shown.count(">Right</button>") == 1, "a question is answered, not accepted"
     assert "adapter 3f9c0a1b2c3d (provisional)" in shown
     assert "Learning from 24 examples" in shown
     assert console.token not in shown  # it is in the tab's storage, not in the page

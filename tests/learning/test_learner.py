@@ -25,6 +25,7 @@ from runtime.errors import NotFound, Unavailable
 from runtime.journal import Journal
 from runtime.learning import jobs, learner, registry, trainer
 from runtime.learning.learner import Learner
+from runtime.learning.memory import Lesson, Memory
 from runtime.messages import Cycle, Decision, Feedback, Forgotten, Message, Release
 from runtime.metrics import Metrics
 from runtime.situations import Catalogues
@@ -477,3 +478,23 @@ async def test_a_candidate_that_breaks_a_case_does_not_serve(tmp_path: Path, mon
         assert ended.state == "rejected"
         assert "lamp off, which is forbidden" in ended.reason
         assert await p.untouched()
+
+
+async def test_what_it_knows_of_its_knowing_is_learnt_from_what_was_held_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with parts(tmp_path, monkeypatch, taught=12) as p:
+        p.learner._memory = memory = Memory()
+        for number in range(12):
+            feature = np.eye(12, dtype=np.float32)[number]
+            memory.remember(Lesson(f"fb-{number}", "room", f"situation {number}", (DIM, BRIGHT)[number % 2]), feature)
+        judged = [
+            jobs.Judgement(id=f"fb-{number}", actions=(DIM, BRIGHT), log_probs=(-0.1, -2.35)) for number in range(12)
+        ]
+        directory = tmp_path / "job"
+        held = await p.journal.examples(12)
+        jobs.write(directory, jobs.Job(base=BASE, instruction="", catalogues={}), [], held)
+        found = await p.learner._trust(directory, replace(a_report(), judged=tuple(judged)))
+        assert len(found.knowing.missed) == len(found.knowing.missed_alone) == 12
+        assert found.knowing != type(found.knowing)()
+        assert msgspec.convert(msgspec.to_builtins(found), type(found)) == found

@@ -117,3 +117,27 @@ def test_it_grows() -> None:
     assert recalled is not None
     assert len(recalled.actions) == 40
     assert len(memory) == 600
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_what_it_would_say_had_nobody_taught_an_answer_is_what_it_says_when_nobody_did(number: int) -> None:
+    every = [lesson(n, weight=0.5 + n % 2) for n in range(18)] + [lesson(30, scope="attic")]
+    memory, ignorant = Memory(), Memory()
+    memory.restore(every)
+    hidden = every[number][0]
+    ignorant.restore([one for one in every if one[0].scope == "attic" or one[0].action != hidden.action])
+    found, wanted = memory.unheard(hidden.id), ignorant.recall("hall", feature(number))
+    assert found is not None
+    assert wanted is not None
+    assert hidden.action not in found.actions
+    for i, action in enumerate(found.actions):
+        j = wanted.actions.index(action)
+        assert (found.ridge[i], found.near[i]) == pytest.approx((wanted.ridge[j], wanted.near[j]), rel=1e-3, abs=1e-3)
+    assert found.novelty == pytest.approx(wanted.novelty, rel=1e-3)
+    assert found.lessons == wanted.lessons
+
+
+def test_where_there_is_one_answer_only_nothing_is_left_without_it() -> None:
+    memory = Memory()
+    memory.remember(*lesson(0))
+    assert memory.unheard("fb0") is None

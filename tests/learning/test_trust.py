@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from runtime.learning.memory import Recalled
-from runtime.learning.trust import ADAPTER, BASE, Case, Trust, believe, case, fit
+from runtime.learning.trust import ADAPTER, BASE, Case, Trust, alone, believe, case, fit, sharpened
 from runtime.messages import Action
 
 A, B, C = (Action(tool=name) for name in "abc")
@@ -77,3 +77,16 @@ def test_an_answer_nobody_thought_of_teaches_nothing() -> None:
     assert found is not None
     assert found.right == 1
     assert Trust() == ADAPTER
+
+
+def test_weights_that_are_too_sure_are_believed_less_where_the_memory_is_silent() -> None:
+    boastful = [Case(np.array([[math.log(0.99), 0, 0], [math.log(0.01), 0, 0]]), int(n % 5 == 0)) for n in range(200)]
+    power = alone(boastful)
+    assert power < 0.5
+    belief = believe([A, B], [math.log(0.99), math.log(0.01)], None, Trust(alone=power))
+    assert math.exp(belief.log_both[0]) == pytest.approx(0.8, abs=0.05)
+
+
+def test_what_was_not_considered_keeps_its_part() -> None:
+    (p,) = sharpened([math.log(0.2)], 2.0)
+    assert math.exp(p) == pytest.approx(0.04 / (0.04 + 0.64))

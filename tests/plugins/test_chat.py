@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from plugins.chat import Chat
+from plugins.chat import Chat, reply_of
 from runtime.config import BrokerConfig
 from runtime.errors import NotFound, Unavailable
-from runtime.messages import Action, Command, Decision, Feedback, Observation, Percept
+from runtime.messages import ASK, Action, Command, Decision, Feedback, Observation, Percept
 from runtime.roles import Context
 
 
@@ -101,3 +101,12 @@ async def test_act_needs_no_device() -> None:
     command = Command(id="c", decision_id="d", actuator="", action=Action(tool="reply"), expires_at=0.0, at=0.0)
     with pytest.raises(Unavailable, match="the decision is the reply"):
         await Chat().act(command)
+
+
+def test_a_question_is_put_in_words() -> None:
+    choices = (Action(tool="reply", arguments={"text": "at nine"}), Action(tool="lamp", arguments={"level": "dim"}))
+    asked = Decision(
+        id="dc", percept_id="pc", scope="chat", actions=(ASK,), by="doubt", adapter="a", p_model=0.4, p_behaviour=1.0,
+        choices=choices, at=1.0,
+    )  # fmt: skip
+    assert reply_of(asked) == "which one? | at nine | lamp dim"

@@ -284,6 +284,8 @@ async def test_decisions_are_published(broker: Broker, tmp_path: Path) -> None:
             adapter="base",
             p_model=0.5,
             p_behaviour=1.0,
+            chance=0.4,
+            choices=(action, Action(tool="nothing")),
             at=1.0,
         )
         assert plugin.criticise(decision) == ()
@@ -292,6 +294,7 @@ async def test_decisions_are_published(broker: Broker, tmp_path: Path) -> None:
     assert json.loads(heard.payload) == {
         "id": "de-1", "percept": "pc-1", "scope": "room", "text": "it is dark", "action": "lamp dim",
         "actions": [{"tool": "lamp", "arguments": {"level": "dim"}}], "by": "model", "adapter": "base", "p": 0.5,
+        "chance": 0.4, "choices": ["lamp dim", "nothing"],
     }  # fmt: skip
 
 
