@@ -48,7 +48,19 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Base]:
 def job_directory(
     directory: Path, model: Base, taught: list[Example] = TAUGHT, champion: Path | None = None, **settings: Any
 ) -> Path:
-    chosen = LearnerConfig(**{"layers": "all", "epochs": 1, "min_steps": 60, "lr": 0.005, "batch": 6, **settings})
+    chosen = LearnerConfig(
+        **{
+            "layers": "all",
+            "epochs": 1,
+            "min_steps": 60,
+            "lr": 0.005,
+            "batch": 6,
+            "dropout": 0.0,
+            "word_drop": 0.0,
+            "seen": 0,
+            **settings,
+        }
+    )
     job = Job(
         base=model, instruction=INSTRUCTION, catalogues=SCOPES, champion=str(champion or ""),
         settings=chosen.model_dump(mode="json"),
