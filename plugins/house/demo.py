@@ -259,6 +259,9 @@ every = 0
 layers = "top:8"
 batch = 4
 epochs = 11
+seen = 0       # 11 passes are what was measured
+word_drop = 0  # a reading is one word: nothing may be missing
+dropout = 0
 half_life = 60
 min_steps = 120
 
