@@ -188,7 +188,9 @@ class LearnerConfig(Section):
     ema: float = Field(
         0.0, ge=0, lt=1, description="decay of a running mean of the weights that is kept instead of the last; 0 = off"
     )
-    patience: int = Field(2, ge=1, description="epochs without a better held-out accuracy before it stops early")
+    patience: int = Field(
+        2, ge=1, description="epochs of a held-out accuracy clearly below the best before it stops early"
+    )
     prune: float = Field(
         1.0, gt=0, le=1, description="share of the adapter's energy that is kept (SVD); below 1 its rank shrinks"
     )

@@ -22,6 +22,7 @@ from runtime.policy.backbone import BASE, Backbone
 from runtime.policy.decoder import Weights
 
 LEARNT = 0.01  # nats an example over an epoch: below it nothing is left to learn
+NOISE = 0.05  # accuracy by which an epoch must be worse than the best to count as worse: the held-out items are few
 Scored = tuple[float, float]  # larger is better
 Renew = Callable[[], Sequence[Item]]  # as many as before, with the same prompts
 Tell = Callable[[int, int, int, float], None]  # epoch, step, steps in all, loss
@@ -115,8 +116,8 @@ class Fit:
             begun = time.perf_counter()
             now = self._judge()
             scoring += time.perf_counter() - begun
-            if now is None or now >= best:
-                best, kept, waited = now if now is not None else best, self._snapshot(), 0
+            if now is None or now[0] >= best[0] - NOISE:
+                best, kept, waited = max(now, best) if now is not None else best, self._snapshot(), 0
             else:
                 waited += 1
             learnt = total / seen < LEARNT
