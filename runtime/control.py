@@ -104,7 +104,7 @@ class Control:
             "uptime": round(self._clock() - self._started, 1),
             "adapter": release.adapter if release else "base",
             "provisional": bool(release and release.provisional),
-            "trial": await self._journal.metadata(TRIAL) if release and release.provisional else None,
+            "trial": await self._trial(release),
             "why": release.reason if release else "",
             "modes": await self.modes(),
             "kill": self._acting.guard.killed,
@@ -116,6 +116,11 @@ class Control:
             "feedback_since": await self._journal.feedback_since(cycle.started_at if cycle else 0.0),
             **self._health(),
         }
+
+    async def _trial(self, release: Release | None) -> dict[str, Any] | None:
+        """How far the trial of what serves provisionally has come."""
+        found = await self._journal.metadata(TRIAL) if release and release.provisional else None
+        return dict(found) if release and found and found["release"] == release.id else None
 
     async def decisions(self, limit: int = 50, before: str = "", scope: str = "") -> list[dict[str, Any]]:
         found = await self._journal.decisions(limit=limit, before=before or None, scope=scope or None)

@@ -28,6 +28,13 @@ def status(config: ConfigFile = None, json: AsJson = False) -> None:
     if parts:
         show.line("parts", parts)
     show.line("adapter", found["adapter"] + (" (provisional)" if found.get("provisional") else ""))
+    if trial := found.get("trial"):
+        show.line("trial", "{wins} won and {losses} lost of {events} situations that people judged".format(**trial))
+    if found.get("why"):
+        show.line("because", found["why"])
+    if found.get("doubted"):
+        liars = f", all of {', '.join(found['distrusted'])} among it" if found.get("distrusted") else ""
+        show.line("doubted", f"{found['doubted']} feedbacks{liars}; see `corrigible doubts`")
     show.line(
         "modes", ", ".join(f"{actuator}={mode}" for actuator, mode in found.get("modes", {}).items()) or "no actuators"
     )

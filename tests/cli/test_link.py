@@ -66,6 +66,9 @@ async def test_port_file_of_a_killed_daemon_counts_as_down(console: Running) -> 
 
 SHOWN = [
     (["status"], "3f9c0a1b2c3d (provisional)"),
+    (["status"], "3 won and 1 lost of 20 situations"),
+    (["status"], "did worse than 3f9c0a1b2c3d"),
+    (["status"], "12 feedbacks, all of Eve among it"),
     (["decisions"], "lamp off"),
     (["explain", "last"], "52.0 %"),
     (["feedback", "last", "--correct", "lamp dim"], "correction fb-1"),
