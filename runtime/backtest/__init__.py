@@ -22,7 +22,7 @@ from runtime.app import App
 from runtime.backtest import data
 from runtime.backtest.data import Codec, Line
 from runtime.backtest.session import SCOPE, Road, Session
-from runtime.backtest.teacher import Said, Teacher, way_of
+from runtime.backtest.teacher import LIARS, PEOPLE, Said, Teacher, way_of
 from runtime.backtest.typos import typed
 from runtime.catalogue import Tool
 from runtime.config import Config, load
@@ -52,6 +52,8 @@ class Options:
     teacher: str = "correct"
     noise: float = 0.0
     hostile: float = 0.0
+    sources: int = PEOPLE
+    hostile_sources: int = LIARS
     typos: float = 0.0
     oos: Path | None = None
     must_pass: Path | None = None
@@ -160,7 +162,7 @@ async def _session(
         async with _road(app, options) as road:
             teacher = Teacher(
                 [codec.action(output) for output in dict.fromkeys(line.output for line in stream)], way=way_of(options.teacher), noise=options.noise, hostile=options.hostile,
-                seed=options.seed,
+                people=options.sources, liars=options.hostile_sources, seed=options.seed,
             )  # fmt: skip
             session = Session(app, road, codec, holdout, teacher, told, stream=stream, outside=outside)
             await session.run(stream, options.learn_every)

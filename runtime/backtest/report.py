@@ -16,6 +16,7 @@ from runtime.backtest.judged import Judged
 from runtime.config import PolicyConfig
 from runtime.learning import certainty
 
+HARM = 0.01  # accuracy
 LEVELS = (0.5, 0.7, 0.8, 0.9)
 ASK_BELOW = PolicyConfig().ask_below
 QUESTIONS = 0.1  # share of decisions that may be questions
@@ -41,7 +42,14 @@ def summary(
         "corrections_to": {str(level): _first(points, level) for level in LEVELS},
         "collateral_flips_per_correction": _flips(points, judged),
         "rejected_releases": sum(cycle["verdict"] == "rejected" for cycle in cycles),
+        "harmful_releases": harmful(points),
     }
+
+
+def harmful(points: Sequence[dict[str, Any]]) -> int:
+    """Releases after which the held-out rows were answered worse than at the point before, by more than a point."""
+    pairs = itertools.pairwise(points)
+    return sum(a["adapter"] != b["adapter"] and b["accuracy"] < a["accuracy"] - HARM for a, b in pairs)
 
 
 def forgetting(points: Sequence[dict[str, Any]], ends: dict[str, int]) -> dict[str, Any] | None:

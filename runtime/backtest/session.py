@@ -239,5 +239,8 @@ def _cycle_row(cycle: Cycle) -> dict[str, Any]:
         "examples_per_second": cycle.report.get("examples_per_second"),
         "verdict": cycle.state,
         "reason": cycle.reason,
+        "doubted": cycle.report.get("doubted", 0),
+        "doubted_by_source": cycle.report.get("doubted_by_source", {}),
+        "distrusted": cycle.report.get("distrusted", []),
         "feedback_to_live_seconds": cycle.report.get("feedback_to_live_seconds"),
     }

@@ -14,7 +14,7 @@ from runtime.messages import Action
 
 Way = Literal["correct", "rate", "override"]
 PEOPLE = 10
-LIARS = 2  # of them, if any lie
+LIARS = 2  # of them, if any lie: the last ones
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,25 @@ class Teacher:
         way: Way = "correct",
         noise: float = 0.0,
         hostile: float = 0.0,
+        people: int = PEOPLE,
+        liars: int = LIARS,
         seed: int = 0,
     ) -> None:
         """`actions`: all there are; `noise`: share of words that name a wrong answer by mistake; `hostile`: share of words that come from liars, who
-        always give the same wrong answer in place of a right one."""
+        always give the same wrong answer in place of a right one; `liars` of the `people` are some. Raises BadInput where nobody could
+        say what these ask for."""
+        if hostile and not 1 <= liars <= people - (hostile < 1):
+            raise BadInput(f"--hostile-sources {liars} of --sources {people}: one at least must lie, and one be honest")
         self._actions = list({msgspec.json.encode(action): action for action in actions}.values())
         self._way, self._noise, self._hostile = way, noise, hostile
+        self._people, self._honest = people, people - (liars if hostile else 0)
         self._random = random.Random(f"teacher {seed}")
 
     def says(self, decided: Action, right: Action) -> Said:
         """On a decision for `decided` where `right` would have been right."""
         liar = self._random.random() < self._hostile
         believed = self._lie(right) if liar else self._mistaken(right)
-        first, last = (PEOPLE - LIARS, PEOPLE) if liar else (0, PEOPLE - LIARS if self._hostile else PEOPLE)
+        first, last = (self._honest, self._people) if liar else (0, self._honest)
         source = f"person-{self._random.randrange(first, last)}"
         if self._way == "rate":
             return Said("rating", source, rating=1.0 if decided == believed else -1.0)

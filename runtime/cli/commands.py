@@ -79,8 +79,10 @@ def backtest(
     ] = "correct",
     noise: Annotated[float, typer.Option(min=0, max=1, help="Share of corrections that are wrong.")] = 0.0,
     hostile: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of feedback from two of ten people who lie.")
+        float, typer.Option(min=0, max=1, help="Share of feedback from people who lie, always alike.")
     ] = 0.0,
+    sources: Annotated[int, typer.Option(min=1, help="How many people teach.")] = 10,
+    hostile_sources: Annotated[int, typer.Option(min=1, help="How many of them lie, with --hostile.")] = 2,
     typos: Annotated[float, typer.Option(min=0, max=1, help="Share of the words that are mistyped or misheard.")] = 0.0,
     oos: Annotated[
         Path | None,
@@ -103,7 +105,7 @@ def backtest(
     options = module.Options(
         stream=stream, holdout=holdout, limit=limit, per_class=per_class, learn_every=learn_every, holdout_limit=holdout_limit,
         instruction=instruction, actions=actions, mqtt=mqtt, teacher=teacher,
-        noise=noise, hostile=hostile, typos=typos, oos=oos, must_pass=must_pass, seed=seed, report=report, config=config or link.default_file(),
+        noise=noise, hostile=hostile, sources=sources, hostile_sources=hostile_sources, typos=typos, oos=oos, must_pass=must_pass, seed=seed, report=report, config=config or link.default_file(),
     )  # fmt: skip
     log = link.settings(config).log
     if log.level == "info":  # hundreds of events a minute; the progress lines tell the story

@@ -28,7 +28,13 @@ def judged(right: list[bool], sure: list[float]) -> Judged:
 
 
 def point(events: int, corrections: int, accuracy: float, **domains: float) -> dict[str, Any]:
-    return {"events": events, "corrections": corrections, "accuracy": accuracy, "by_domain": domains}
+    return {
+        "events": events,
+        "corrections": corrections,
+        "adapter": f"v{events}",
+        "accuracy": accuracy,
+        "by_domain": domains,
+    }
 
 
 def test_domains_that_come_one_after_the_other_have_ends() -> None:
@@ -76,3 +82,12 @@ def test_the_weights_are_judged_for_calibration_too() -> None:
     found = report.summary([point(0, 0, 1.0)], [judged([True, False], [0.8, 0.8])], [], None, [])["calibration"]
     assert found["ece"] == pytest.approx(0.3)
     assert found["memory_off"] == {"ece": pytest.approx(0.3), "brier": pytest.approx((0.04 + 0.64) / 2)}
+
+
+def test_a_release_is_harmful_where_it_answers_fewer_held_out_rows() -> None:
+    def at(adapter: str, accuracy: float) -> dict[str, object]:
+        return {"adapter": adapter, "accuracy": accuracy}
+
+    assert report.harmful([at("base", 0.5), at("a", 0.7), at("b", 0.68)]) == 1
+    assert report.harmful([at("base", 0.5), at("a", 0.7), at("b", 0.695)]) == 0, "a point is within chance"
+    assert report.harmful([at("a", 0.7), at("a", 0.6)]) == 0, "nothing was released"

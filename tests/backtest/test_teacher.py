@@ -49,6 +49,16 @@ def test_two_of_ten_people_lie_always_alike() -> None:
     assert not any(one.kind == "acceptance" and one.source in lies for one in said)
 
 
+def test_any_number_of_people_may_lie() -> None:
+    teacher = Teacher(ALL, hostile=0.5, people=3, liars=1, seed=2)
+    said = [teacher.says(A, A) for _ in range(MANY)]
+    assert {one.source for one in said if one.action == B} == {"person-2"}
+    assert {one.source for one in said if one.action != B} == {"person-0", "person-1"}
+    assert {Teacher(ALL, people=1).says(A, A).source for _ in range(9)} == {"person-0"}
+    with pytest.raises(BadInput, match="one at least must lie"):
+        Teacher(ALL, hostile=0.1, people=2, liars=2)
+
+
 def test_the_same_seed_says_the_same() -> None:
     def words() -> list[object]:
         teacher = Teacher(ALL, noise=0.5, seed=3)
