@@ -178,6 +178,11 @@ class LearnerConfig(Section):
         ge=0,
         description="examples a cycle sees at least, every pass counted, as long as it needs no more than three times `epochs` for it",
     )
+    refit: int = Field(
+        2,
+        ge=0,
+        description="passes over all examples, the held-out ones too, once the candidate was judged; 0 = what is held out is never learnt by the weights",
+    )
     min_steps: int = Field(80, ge=0, description="steps a cycle makes at least: with few examples it makes more passes")
     batch: int = Field(8, ge=1, description="examples computed at once")
     accumulate: int = Field(1, ge=1, description="such batches a step, for a larger batch in the same memory")

@@ -3,6 +3,7 @@
 job.json       what to do               progress.json  how far it is (rewritten)
 train.jsonl    examples to train on     report.json    what came out (written last)
 held.jsonl     examples to be judged by adapter/       the adapter (safetensors)
+                                        judged/        as it was judged, before it saw those too
                                         trainer.log    what it printed
 """
 
@@ -20,8 +21,8 @@ from runtime.errors import Corrupt
 from runtime.learning.cases import Case
 from runtime.messages import Action, Example, Message
 
-JOB, TRAIN, HELD, PROGRESS, REPORT, ADAPTER, OUTPUT = (
-    "job.json", "train.jsonl", "held.jsonl", "progress.json", "report.json", "adapter", "trainer.log",
+JOB, TRAIN, HELD, PROGRESS, REPORT, ADAPTER, JUDGED, OUTPUT = (
+    "job.json", "train.jsonl", "held.jsonl", "progress.json", "report.json", "adapter", "judged", "trainer.log",
 )  # fmt: skip
 
 
@@ -83,6 +84,7 @@ class Report(Message, frozen=True, kw_only=True):
     broken: tuple[str, ...] = ()  # cases of `[gate] must_pass` that the candidate fails, as sentences
     fingerprint: tuple[float, ...]
     partial: bool = False  # it went on from the champion with the new examples and some old ones
+    refit: bool = False  # after it was judged it learnt what it was judged by, too
     tuned: dict[str, Any] = {}  # settings that a search has found better
     judged: tuple[Judgement, ...] = ()  # from which the memory's part in decisions is learnt
     states_computed: int = 0  # frozen states that were not known from an earlier cycle

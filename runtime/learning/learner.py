@@ -214,10 +214,10 @@ class Learner:
             if tainted:
                 await self._unlearnt("base")
             return await self._finish(cycle, "failed", "there is no feedback to learn from yet")
-        trained = frozenset() if tainted else self._champions_lessons()
+        trained = frozenset() if tainted else self._champions_lessons(judged=True)
         train, held = curation.split(curation.recent(examples, settings.half_life), settings, self._render, trained)
         speed = 0.0 if whole or tainted else plan.speed(await self._journal.cycles())
-        champion = "" if tainted else self._directory(self._serving.adapter)  # what must be unlearnt is no measure
+        champion = "" if tainted else self._judged(self._serving.adapter)  # what must be unlearnt is no measure
         planned = plan.make(train, settings, speed=speed, champion=champion, trained=trained)
         directory = await self._write_job(cycle, planned, held, champion, tune=settings.tune and whole)
         cycle = await self._progress(cycle, examples=len(examples))
@@ -440,15 +440,19 @@ class Learner:
     def _render(self, scope: str, action: object) -> str:
         return self._catalogues.of(scope).render(action)  # type: ignore[arg-type]
 
-    def _champions_lessons(self) -> frozenset[str]:
-        """Ids of the feedback that what serves was trained on."""
-        return self._lessons_of(self._serving.adapter)
+    def _champions_lessons(self, *, judged: bool = False) -> frozenset[str]:
+        """Ids of the feedback that what serves was trained on; `judged`: when it was judged."""
+        return self._lessons_of(self._serving.adapter, judged=judged)
 
-    def _lessons_of(self, adapter: str) -> frozenset[str]:
-        return frozenset() if adapter == "base" else frozenset(self._store.manifest(adapter).lineage)
+    def _lessons_of(self, adapter: str, *, judged: bool = False) -> frozenset[str]:
+        if adapter == "base":
+            return frozenset()
+        manifest = self._store.manifest(adapter)
+        return frozenset(manifest.lineage) - frozenset(manifest.held_out if judged else ())
 
-    def _directory(self, adapter: str) -> str:
-        return "" if adapter == "base" else str(self._store.directory(adapter))
+    def _judged(self, adapter: str) -> str:
+        """Directory of the weights that a candidate is compared with: without what both are judged by."""
+        return "" if adapter == "base" else str(self._store.judged(adapter))
 
     async def _progress(self, cycle: Cycle, **changes: object) -> Cycle:
         self.current = replace(cycle, **changes)

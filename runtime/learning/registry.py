@@ -47,6 +47,8 @@ class Manifest(Message, frozen=True, kw_only=True):
     revision: str  # of the base model
     files: dict[str, str]  # name -> SHA-256
     lineage: tuple[str, ...]  # ids of the feedback it was trained on
+    held_out: tuple[str, ...] = ()  # of these, what it learnt only after it was judged by them
+    judged: dict[str, str] = {}  # name -> SHA-256 of it as it was judged, if it learnt more after that
     parameters: dict[str, Any]
     scores: dict[str, Any]
     fingerprint: tuple[float, ...]
@@ -66,6 +68,11 @@ class Registry:
             raise NotFound(f"{adapter[:40]!r} is not an adapter's id; `corrigible adapters` lists them")
         return self.root / adapter
 
+    def judged(self, adapter: str) -> Path:
+        """Where an adapter lies as it was judged, before it learnt what it was judged by."""
+        apart = self.directory(adapter) / jobs.JUDGED
+        return apart if apart.is_dir() else apart.parent
+
     def publish(self, job: Path, *, parent: str, lineage: Sequence[str], verdict: str, trust: Trust = ADAPTER) -> str:
         """Take over the adapter of a finished job: copy, sync, manifest, rename. Returns its id."""
         made, report = job / jobs.ADAPTER, jobs.read_report(job)
@@ -73,26 +80,28 @@ class Registry:
         if report is None or kind is None:
             raise Corrupt(f"{job} holds no finished adapter")
         files = {name: _sha256(made / name) for name in kind}
+        before = {name: _sha256(job / jobs.JUDGED / name) for name in kind} if report.refit else {}
         adapter = files[kind[1]][:12]
         target = self.directory(adapter)
         if (target / MANIFEST).is_file():
             return adapter  # the same weights again
+        described, _, apart = jobs.read(job)
+        held = tuple(example.id for example in apart) if report.refit else ()
         manifest = Manifest(
-            id=adapter, parent=parent, revision=jobs.read(job)[0].base.revision, files=files, lineage=tuple(lineage),
+            id=adapter, parent=parent, revision=described.base.revision, files=files, lineage=(*lineage, *held), held_out=held, judged=before,
             parameters=report.parameters, fingerprint=report.fingerprint, verdict=verdict, created=time.time(),
             scores=msgspec.to_builtins({"candidate": report.candidate, "champion": report.champion, "held_out": report.holdout, "trust": trust}),
         )  # fmt: skip
-        self._store(made, target, manifest)
+        self._store(job, target, manifest)
         return adapter
 
-    def _store(self, made: Path, target: Path, manifest: Manifest) -> None:
+    def _store(self, job: Path, target: Path, manifest: Manifest) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
         staged = target.with_suffix(".new")
         shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir()
-        for name in manifest.files:
-            shutil.copyfile(made / name, staged / name)
-            _sync(staged / name)
+        _copy(job / jobs.ADAPTER, staged, manifest.files)
+        if manifest.judged:
+            _copy(job / jobs.JUDGED, staged / jobs.JUDGED, manifest.judged)
         jobs.write_atomically(staged / MANIFEST, manifest)
         _sync(staged / MANIFEST)
         shutil.rmtree(target, ignore_errors=True)  # a half-made one from before a crash
@@ -125,10 +134,11 @@ class Registry:
         kind = next((kind for kind in KINDS if set(kind) == set(manifest.files)), None)
         if kind is None:
             raise Corrupt(f"adapter {adapter}: its manifest names files that no adapter has; promote another version")
-        for name, expected in manifest.files.items():
-            path = directory / name
-            if not path.is_file() or _sha256(path) != expected:
-                raise Corrupt(f"adapter {adapter}: {name} is missing or changed on disk; promote another version")
+        for part, files in ((directory, manifest.files), (directory / jobs.JUDGED, manifest.judged)):
+            for name, expected in files.items():
+                path = part / name
+                if not path.is_file() or _sha256(path) != expected:
+                    raise Corrupt(f"adapter {adapter}: {name} is missing or changed on disk; promote another version")
         _scan(directory / kind[1])
         return manifest
 
@@ -178,6 +188,14 @@ def _scan(path: Path) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _copy(source: Path, target: Path, names: Collection[str]) -> None:
+    target.mkdir()
+    for name in names:
+        shutil.copyfile(source / name, target / name)
+        _sync(target / name)
+    _sync(target)
 
 
 def _sync(path: Path) -> None:

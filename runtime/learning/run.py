@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -37,6 +38,7 @@ CANDIDATE, CHAMPION = "candidate", "champion"
 TUNE_SHARE = 0.2  # of the training items, by which a search judges
 RECALL_SAMPLE = 48  # training items asked again at the end
 RECALL_SHOWN = 16  # the same where held-out items decide and recall is only shown
+AGAIN = 0.5  # of the learning rate, for going on with what was held out
 STOP_SAMPLE = 64  # held-out items asked after every epoch
 STOP_LEAST = 50  # held-out items below which they are too noisy to stop by (20 ended a good run after one epoch)
 
@@ -59,21 +61,24 @@ class Run:
             self.backbone, self.job.instruction, reply_tokens=self.job.reply_tokens, free_below=0.0,
             catalogue_tokens=self.job.catalogue_tokens,
         )  # fmt: skip
-        self.taught = self.train
+        self._take(self.train)
+        self.tuned = self._tune() if self.settings.tune else {}
+        self.settings = self.settings.model_copy(update=self.tuned)
+        self._draw = random.Random(self.settings.seed)
+        self.candidate, self.forward, self.fit = self._parts(
+            self.settings, range(len(self.items)), score=self._on_held, tell=self._progress, renew=self._renew
+        )
+
+    def _take(self, examples: Sequence[Example]) -> None:
+        """These are trained on from here on."""
+        self.taught = examples
         if self.settings.augment:
             self.taught = augmentation.augmented(
-                self.train, self.job.catalogues, copies=self.settings.augment, seed=self.settings.seed
+                examples, self.job.catalogues, copies=self.settings.augment, seed=self.settings.seed
             )
         self.items = objectives.prepare(self.scorer, self.job, self.taught, self.settings.objective)
         # all scopes share one prompt unless the catalogue is listed in it, in which case batches are of one scope
         self.prefixes = [tuple(self._prompt_of(e).prefix) for e in self.taught]
-        self.tuned = self._tune() if self.settings.tune else {}
-        self.settings = self.settings.model_copy(update=self.tuned)
-        self._draw = random.Random(self.settings.seed)
-        renew = self._thinned if self.settings.word_drop and not self.job.partial and not self._compared else None
-        self.candidate, self.forward, self.fit = self._parts(
-            self.settings, range(len(self.items)), score=self._on_held, tell=self._progress, renew=renew
-        )
 
     def _parts(
         self,
@@ -146,40 +151,94 @@ class Run:
         return boundary.Boundary(self.backbone, cut, kept)
 
     def __call__(self) -> jobs.Report:
+        examples = len(self.items)
         champion_right, champion = self._champion()
         started = time.perf_counter()
         computed = self._keep(self.forward)
         scoring = self.fit.run()
         seconds = time.perf_counter() - started - scoring
-        directory = self.directory / jobs.ADAPTER
-        if self.group.rank == 0:
-            if self.settings.prune < 1:
-                self.candidate.prune(self.settings.prune)
-            self.candidate.save(directory)
-        self.group.wait()
-        self._serve(directory)
-        held = judge(self.scorer, self.job, CANDIDATE, self.held)
-        recall = judge(self.scorer, self.job, CANDIDATE, self._sample()).accuracy
-        broken = cases.broken(self.job.cases, self._says)
         passes = len(self.items) * self.fit.epochs_run
+        directory = self.directory / jobs.ADAPTER
+        self._save(directory)
+        held = judge(self.scorer, self.job, CANDIDATE, self.held)
+        sample = self._sample()
+        recall = judge(self.scorer, self.job, CANDIDATE, sample)
+        refit = self._refit(directory, sum(held.right) + sum(recall.right), sample)
+        broken = tuple(cases.broken(self.job.cases, self._says))
+        if refit and broken:
+            self._take_back(directory)
+            refit, broken = False, tuple(cases.broken(self.job.cases, self._says))
         return jobs.Report(
-            examples=len(self.items),
+            examples=examples,
             holdout=len(self.held),
             seconds=round(seconds, 2),
             examples_per_second=round(passes / max(seconds, 1e-9), 2),
             epochs=self.fit.epochs_run,
             early_stopped=self.fit.early_stopped,
-            candidate=held.scores(recall),
+            candidate=held.scores(recall.accuracy),
             champion=champion,
             wins=sum(a and not b for a, b in zip(held.right, champion_right, strict=True)),
             losses=sum(b and not a for a, b in zip(held.right, champion_right, strict=True)),
-            broken=tuple(broken),
+            broken=broken,
+            refit=refit,
             fingerprint=tuple(self.backbone.fingerprint(CANDIDATE)),
             judged=held.judgements,
             states_computed=computed,
             tuned=self.tuned,
             parameters={**self.job.settings, "epochs": self.fit.epochs},
         )
+
+    def _save(self, directory: Path) -> None:
+        """Write the candidate, and see it from here on as it was written."""
+        if self.group.rank == 0:
+            if self.settings.prune < 1:
+                self.candidate.prune(self.settings.prune)
+            self.candidate.save(directory)
+        self.group.wait()
+        self._serve(directory)
+
+    def _refit(self, directory: Path, right: int, sample: Sequence[Example]) -> bool:
+        """The judged candidate has proven its recipe; now it learns what it was judged by, too, or a tenth of what people
+        taught would never reach the weights. As it was judged it is kept for the next comparison. True if this version
+        gives no fewer than the `right` answers that the judged one gave to the held-out and the sampled examples."""
+        if not (self.settings.refit and self.held) or self.job.partial:
+            return False
+        if self.group.rank == 0:
+            directory.rename(self.directory / jobs.JUDGED)
+        self._take([*self.train, *self.held])
+        self._keep(self.forward)
+        last = self.settings.model_copy(
+            update={
+                "epochs": self.settings.refit,
+                "lr": self.settings.lr * AGAIN,
+                "seen": 0,
+                "min_steps": 0,
+                "ema": 0.0,
+            }
+        )
+        Fit(
+            self.backbone, self.candidate, self.forward, last, self.items, self.prefixes,
+            group=self.group, score=lambda: None, tell=lambda *_: parent.check(), renew=self._renew,
+        ).run()  # fmt: skip
+        self._save(directory)
+        now = sum(judge(self.scorer, self.job, CANDIDATE, [*self.held, *sample]).right)
+        if now < right:
+            self._take_back(directory)
+        return now >= right
+
+    def _take_back(self, directory: Path) -> None:
+        """The candidate as it was judged is what comes out."""
+        if self.group.rank == 0:
+            shutil.rmtree(directory)
+            (self.directory / jobs.JUDGED).rename(directory)
+        self.group.wait()
+        self._serve(directory)
+
+    @property
+    def _renew(self) -> Renew | None:
+        """How the examples vary from epoch to epoch, if they do."""
+        varied = self.settings.word_drop and not self.job.partial and not self._compared
+        return self._thinned if varied else None
 
     def _thinned(self) -> list[objectives.Item]:
         """The items of an epoch, most of them without some of their words."""

@@ -38,7 +38,7 @@ class Part:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-AS_PEERS = ("seen=0", "word_drop=0", "dropout=0")  # [learner]: what the peers' recipes do not have
+AS_PEERS = ("seen=0", "word_drop=0", "dropout=0", "refit=0")  # [learner]: what the peers' recipes do not have
 
 
 def parts(threads: int) -> list[Part]:

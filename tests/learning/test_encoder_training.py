@@ -57,6 +57,7 @@ def job_directory(
             "batch": 6,
             "dropout": 0.0,
             "word_drop": 0.0,
+            "refit": 0,
             "seen": 0,
             **settings,
         }

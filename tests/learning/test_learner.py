@@ -79,6 +79,14 @@ class Parts:
         (made / "report.json").write_bytes(report or msgspec.json.encode(a_report(recall)))
         self.trainer(f'cp -r "{made}/." "$3/"')
 
+    @property
+    def judged_weights(self) -> Path:
+        """Of the adapter before it learnt what was held out."""
+        made = self.folder / "made" / jobs.JUDGED
+        made.mkdir()
+        (made / registry.CONFIG).write_text("{}")
+        return made / registry.WEIGHTS
+
     async def cycle(self) -> Cycle:
         async with asyncio.timeout(SAFETY):
             ended = await self.learner.cycle()
@@ -324,6 +332,28 @@ async def test_too_many_for_the_budget_go_on_from_what_serves_until_there_is_tim
         third = await p.learner.cycle(whole=True)
         assert (third.state, written_job(p, third).partial) == ("released", False)
         assert p.learner._due(SimpleNamespace(last_at=0.0)) == ""
+
+
+async def test_what_was_held_out_stays_held_out_though_what_serves_has_learnt_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with parts(tmp_path, monkeypatch, taught=12, holdout=0.4) as p:
+        p.trainer_makes(1.0, report=msgspec.json.encode(replace(a_report(), refit=True)))
+        save_file({"lora": np.array([0.5], dtype=np.float32)}, p.judged_weights)
+        first = await p.cycle()
+        held = {e.id for e in jobs.read(p.folder / "jobs" / first.id)[2]}
+        assert held
+        manifest = p.store.manifest(first.adapter)
+        assert (set(manifest.held_out), len(manifest.lineage)) == (held, 12)
+        second = await p.cycle()
+        assert {e.id for e in jobs.read(p.folder / "jobs" / second.id)[2]} == held
+        assert (
+            written_job(p, second).champion
+            == str(p.store.judged(first.adapter))
+            != str(p.store.directory(first.adapter))
+        )
+        await p.journal.put(Forgotten(id="fg-1", feedback_id=min(held), by="person", at=200.0))
+        assert await p.learner.unlearn(), "held out or not, it is in the weights"
 
 
 async def test_what_a_search_finds_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

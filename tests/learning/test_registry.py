@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,19 +14,20 @@ from runtime.errors import Corrupt, NotFound
 from runtime.learning import jobs, registry
 from runtime.learning.jobs import Base, Job, Report, Scores
 from runtime.learning.registry import MANIFEST, WEIGHTS, Registry
+from runtime.messages import Action, Example
 
 
-def finished(directory: Path, value: float = 0.5) -> Path:
-    """A job directory as the trainer leaves it."""
+def finished(directory: Path, value: float = 0.5, held: Sequence[Example] = ()) -> Path:
+    """A job directory as the trainer leaves it; what was `held` out was learnt in the end."""
     job = Job(base=Base(directory="/models/x", revision="rev1", dtype="float32"), instruction="x", catalogues={})
-    jobs.write(directory, job, [], [])
-    made = directory / jobs.ADAPTER
-    made.mkdir()
-    safetensors.numpy.save_file({"lora_A": np.full((4, 8), value, np.float32)}, made / WEIGHTS)
-    (made / "adapter_config.json").write_text("{}")
+    jobs.write(directory, job, [], held)
+    for made, number in ((jobs.ADAPTER, value), *([(jobs.JUDGED, value / 2)] if held else [])):
+        (directory / made).mkdir()
+        safetensors.numpy.save_file({"lora_A": np.full((4, 8), number, np.float32)}, directory / made / WEIGHTS)
+        (directory / made / "adapter_config.json").write_text("{}")
     report = Report(
         examples=1, holdout=0, seconds=1.0, examples_per_second=1.0, epochs=1, early_stopped=False, candidate=Scores(),
-        champion=Scores(), wins=0, losses=0, fingerprint=(-1.0, -2.0), parameters={"rank": 4},
+        champion=Scores(), wins=0, losses=0, fingerprint=(-1.0, -2.0), parameters={"rank": 4}, refit=bool(held),
     )  # fmt: skip
     jobs.write_atomically(directory / jobs.REPORT, report)
     return directory
@@ -57,6 +59,23 @@ def test_changed_bytes_are_found(store: Registry, tmp_path: Path) -> None:
     weights.write_bytes(raw)
     with pytest.raises(Corrupt, match="changed on disk"):
         store.verify(adapter)
+
+
+def test_a_version_that_learnt_what_it_was_judged_by_is_kept_as_it_was_judged(store: Registry, tmp_path: Path) -> None:
+    example = Example(id="fb-3", scope="hall", text="dark", action=Action(tool="nothing"), at=1.0)
+    adapter = published(store, finished(tmp_path / "job", held=[example]))
+    manifest = store.verify(adapter)
+    assert (manifest.lineage, manifest.held_out) == (("fb-1", "fb-2", "fb-3"), ("fb-3",))
+    judged = safetensors.numpy.load_file(store.judged(adapter) / WEIGHTS)
+    assert float(judged["lora_A"][0, 0]) == 0.25
+    (store.judged(adapter) / WEIGHTS).write_bytes(b"x")
+    with pytest.raises(Corrupt, match="changed on disk"):
+        store.verify(adapter)
+
+
+def test_a_version_that_learnt_nothing_more_is_its_own_measure(store: Registry, tmp_path: Path) -> None:
+    adapter = published(store, finished(tmp_path / "job"))
+    assert store.judged(adapter) == store.directory(adapter)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -76,6 +76,7 @@ def job_directory(
             "lr": 0.02,
             "batch": 6,
             "word_drop": 0.0,
+            "refit": 0,
             "dropout": 0.0,
             "seen": 0,
             **settings,
@@ -137,6 +138,30 @@ def test_the_champion_is_judged_on_the_same_items(model: Base, tmp_path: Path) -
 
 def report_of(directory: Path) -> Report:
     return Run(directory)()
+
+
+def test_what_was_held_out_is_learnt_once_the_candidate_was_judged(model: Base, tmp_path: Path) -> None:
+    """The judged weights never saw it; they are the measure of the next candidate."""
+    settings: dict[str, Any] = {"refit": 30, "min_steps": 60}
+    first = job_directory(tmp_path / "first", model, held=6, **settings)
+    found = report_of(first)
+    assert found.refit
+    assert found.candidate.accuracy < 1.0, "nobody told it"
+    second = job_directory(tmp_path / "second", model, champion=first / jobs.JUDGED, held=6, min_steps=2)
+    assert report_of(second).champion == found.candidate
+    third = job_directory(tmp_path / "third", model, champion=first / jobs.ADAPTER, held=6, min_steps=2)
+    assert report_of(third).champion.accuracy == 1.0
+
+
+def test_what_must_pass_is_worth_more_than_what_was_held_out(model: Base, tmp_path: Path) -> None:
+    outside = Example(id="fb-x", scope="hall", text="All is quite well.", action=lamp("bright"), at=9.0)
+    case = Case(scope="hall", text=outside.text, forbidden=(CATALOGUES["hall"].render(outside.action),))
+    for refit, cases, learnt in ((60, (), True), (60, (case,), False)):
+        directory = job_directory(tmp_path / f"{len(cases)}", model, held=0, refit=refit)
+        jobs.write(directory, replace(jobs.read(directory)[0], cases=cases), TRAIN, [outside])
+        found = report_of(directory)
+        assert (found.refit, found.broken) == (learnt, ())
+        assert (directory / jobs.JUDGED).exists() is learnt
 
 
 def test_the_same_seed_gives_the_same_weights(model: Base, tmp_path: Path) -> None:
