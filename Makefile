@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # llama.cpp is built from source for the benchmarks; its AMX kernels crash on some machines
 export CMAKE_ARGS := -DGGML_AMX_TILE=OFF -DGGML_AMX_INT8=OFF -DGGML_AMX_BF16=OFF
 
-.PHONY: install run demo test lint types check bench clean
+.PHONY: install run demo test lint types check bench evaluate clean
 install: .venv/installed
 
 # torch first and by itself, so that an installed CPU build (or the one pip finds) is kept by all that follows.
@@ -42,6 +42,10 @@ bench: install
 	$(BIN)/pip install -q -e ".[bench]" -c constraints.txt
 	$(BIN)/python -m tests.benchmarks.bench_loop
 	$(BIN)/python -m tests.benchmarks.bench
+
+evaluate: install
+	$(BIN)/pip install -q -e ".[evaluation]" -c constraints.txt
+	$(BIN)/python -m tests.benchmarks.evaluate --record
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
