@@ -98,6 +98,10 @@ class PolicyConfig(Section):
     threads: int = Field(1, ge=1, description="CPU threads of the policy worker")
     table: bool = Field(True, description="answer exact repeats of a correction from the table")
     memory: bool = Field(True, description="let what was taught in similar situations join the decision")
+    features: str = Field(
+        "model",
+        description="what the memory compares situations by: `model` = the lower layers of the model itself; `sentences` = a sentence encoder (the extra of that name, 90 MB more memory), which knows a paraphrase after one correction far more often; or the directory of an encoder",
+    )
     explore: float = Field(0.0, ge=0, le=0.5, description="chance to try another action of `explore_among`")
     explore_among: list[str] = Field([], description="tools that may be tried; empty = none")
     ask: Literal["never", "speech", "always"] = Field(

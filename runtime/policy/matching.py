@@ -24,7 +24,7 @@ from runtime.policy.backbone import Backbone
 from runtime.policy.encoder import Encoder, nearness
 from runtime.policy.prompt import Prompt
 from runtime.policy.protocol import Row
-from runtime.policy.scoring import TRIES, Scorer, _featured, picked
+from runtime.policy.scoring import TRIES, Looker, Scorer, _featured, picked
 from runtime.policy.steps import Steps, finish
 
 VECTORS = 64  # (adapter, catalogue) pairs whose actions' vectors are kept
@@ -32,14 +32,16 @@ STEP = 4  # actions that are computed between two decisions
 
 
 def scorer_of(
-    backbone: Backbone, instruction: str, *, reply_tokens: int, free_below: float, catalogue_tokens: int
-) -> Scorer:
+    backbone: Backbone, instruction: str, *, reply_tokens: int, free_below: float, catalogue_tokens: int,
+    looker: Looker | None = None,
+) -> Scorer:  # fmt: skip
     """What answers with this model; an encoder takes no instruction."""
     if isinstance(backbone, Encoder):
-        return Matcher(backbone)
+        return Matcher(backbone, looker)
     return Scorer(
-        backbone, instruction, reply_tokens=reply_tokens, free_below=free_below, catalogue_tokens=catalogue_tokens
-    )
+        backbone, instruction, reply_tokens=reply_tokens, free_below=free_below, catalogue_tokens=catalogue_tokens,
+        looker=looker,
+    )  # fmt: skip
 
 
 class Phrasing(Prompt):
@@ -73,8 +75,8 @@ class Matcher(Scorer):
 
     backbone: Encoder
 
-    def __init__(self, backbone: Encoder) -> None:
-        super().__init__(backbone, "", reply_tokens=0, free_below=0.0, catalogue_tokens=0)
+    def __init__(self, backbone: Encoder, looker: Looker | None = None) -> None:
+        super().__init__(backbone, "", reply_tokens=0, free_below=0.0, catalogue_tokens=0, looker=looker)
         self._choices: OrderedDict[str, Choices] = OrderedDict()
         self._vectors: OrderedDict[tuple[str, str], Tensor] = OrderedDict()  # by adapter and catalogue
         self._phrasing = Phrasing(backbone)

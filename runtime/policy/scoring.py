@@ -6,7 +6,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import torch
@@ -38,13 +38,22 @@ class Context:
     weights: Weights
 
 
+class Looker(Protocol):
+    """An encoder of texts."""
+
+    def look(self, texts: Sequence[str]) -> Tensor: ...
+
+
 class Scorer:
     """Backbone, prompt and catalogues in one place; called by the worker and by the trainer's evaluation."""
 
     def __init__(
-        self, backbone: Backbone, instruction: str, *, reply_tokens: int, free_below: float, catalogue_tokens: int
-    ) -> None:
+        self, backbone: Backbone, instruction: str, *, reply_tokens: int, free_below: float, catalogue_tokens: int,
+        looker: Looker | None = None,
+    ) -> None:  # fmt: skip
+        """`looker` says what situations are like in the place of the model's own lower layers."""
         self.backbone = backbone
+        self._looker = looker
         self._instruction = instruction
         self._reply_tokens = reply_tokens
         self._free_below = free_below
@@ -106,6 +115,8 @@ class Scorer:
 
     def look(self, texts: Sequence[str], catalogue: Catalogue) -> list[bytes]:
         """The features of situations, as `Row.feature`."""
+        if self._looker is not None:
+            return _packed(self._looker.look(texts)) if texts else []
         prompt = self.prompt(catalogue)
         rows = [prompt.encode(text) for text in texts]
         return _packed(self.features(catalogue).of(rows, [prompt.situation(row) for row in rows])) if rows else []
@@ -150,6 +161,8 @@ class Scorer:
         return [found[i] for i in range(len(asked))]
 
     def _watching(self, catalogue: Catalogue, rows: list[list[int]], weights: Weights) -> Watching | None:
+        if self._looker is not None:
+            return None
         prompt = self.prompt(catalogue)
         lengths, counts = [len(row) for row in rows], [prompt.situation(row) for row in rows]
         return self.features(catalogue).watching(weights, lengths, counts)

@@ -24,7 +24,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from runtime.errors import CorrigibleError
+from runtime.errors import CorrigibleError, Unavailable
 from runtime.policy import base, protocol
 from runtime.policy.protocol import (
     Answer,
@@ -73,7 +73,22 @@ def _scorer(settings: dict[str, Any]) -> Any:
         reply_tokens=settings["reply_tokens"],
         free_below=settings["free_below"],
         catalogue_tokens=settings["catalogue_tokens"],
+        looker=_looker(settings),
     )
+
+
+def _looker(settings: dict[str, Any]) -> Any:
+    """The encoder that says what situations are like; None where the model itself does."""
+    if settings["features"] == base.OWN:
+        return None
+    from runtime.policy.encoder import Encoder, is_encoder
+
+    found = base.resolve(settings["features"], "float32")
+    if not is_encoder(found.directory):
+        raise Unavailable(
+            f"[policy] features: {found.directory} is no encoder; give one of BERT's family, or `{base.OWN}`"
+        )
+    return Encoder(found, settings["threads"])
 
 
 class Worker:
