@@ -100,7 +100,7 @@ class PolicyConfig(Section):
     memory: bool = Field(True, description="let what was taught in similar situations join the decision")
     features: str = Field(
         "model",
-        description="what the memory compares situations by: `model` = the lower layers of the model itself; `sentences` = a sentence encoder (the extra of that name, 90 MB more memory), which knows a paraphrase after one correction far more often; or the directory of an encoder",
+        description="what the memory compares situations by: `model` = the model's own lower layers; `sentences` = a sentence encoder beside them (the extra of that name, 90 MB more memory), which knows a paraphrase after one correction far more often; or the directory of an encoder",
     )
     explore: float = Field(0.0, ge=0, le=0.5, description="chance to try another action of `explore_among`")
     explore_among: list[str] = Field([], description="tools that may be tried; empty = none")
@@ -198,7 +198,9 @@ class LearnerConfig(Section):
         0.0, ge=0, lt=1, description="decay of a running mean of the weights that is kept instead of the last; 0 = off"
     )
     patience: int = Field(
-        2, ge=1, description="epochs of a held-out accuracy clearly below the best before it stops early"
+        2,
+        ge=1,
+        description="with a `constant` schedule: epochs of a held-out accuracy clearly below the best before it stops early",
     )
     prune: float = Field(
         1.0, gt=0, le=1, description="share of the adapter's energy that is kept (SVD); below 1 its rank shrinks"
@@ -225,7 +227,7 @@ class LearnerConfig(Section):
     )
     holdout: float = Field(0.1, ge=0, lt=0.9, description="share of the examples kept for the gate, never trained on")
     holdout_limit: int = Field(100, ge=0, description="most examples kept for the gate")
-    window: int = Field(5000, ge=1, description="newest examples that are trained on")
+    window: int = Field(10000, ge=1, description="newest examples that are trained on")
     half_life: float = Field(0.0, ge=0, description="examples after which an old one counts half; 0 = all alike")
     threads: int = Field(1, ge=1, description="CPU threads of the trainer")
     nice: int = Field(10, ge=0, le=19, description="niceness of the trainer")

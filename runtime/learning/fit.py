@@ -121,13 +121,18 @@ class Fit:
             else:
                 waited += 1
             learnt = total / seen < LEARNT
-            if learnt or (waited >= self._settings.patience and step >= self._settings.min_steps):
+            if learnt or (self._may_stop and waited >= self._settings.patience and step >= self._settings.min_steps):
                 self.early_stopped = epoch + 1 < self.epochs
                 break
         with torch.no_grad():
             for parameter, value in zip(self._parameters, kept, strict=True):
                 parameter.copy_(value)
         return scoring
+
+    @property
+    def _may_stop(self) -> bool:
+        """A rate that falls to the end is never cut short: the middle of its way is the worst place to stop."""
+        return self._settings.schedule == "constant"
 
     def _snapshot(self) -> list[Tensor]:
         if self._average is not None:

@@ -41,6 +41,7 @@ class Recalled:
     actions: tuple[Action, ...]
     ridge: Floats  # [K] about the share of what was taught near here that was this action
     near: Floats  # [K] cosine to the nearest lesson with this action
+    taught: Floats  # [K] lessons with this action there were
     novelty: float  # in (0, 1]: 1 = nothing like it was ever taught
     lessons: int  # there were in its scope
 
@@ -227,9 +228,10 @@ class Memory:
         columns = [column for column, _ in kept]
         nearest = np.full(self._answers.shape[1], -1.0, np.float32)
         np.maximum.at(nearest, self._column[places], cosines)
+        taught = np.bincount(self._column[places], minlength=self._answers.shape[1]).astype(np.float32)
         return Recalled(
             actions=tuple(action for _, action in kept), ridge=ridge[columns], near=nearest[columns],
-            novelty=novelty, lessons=len(places),
+            taught=taught[columns], novelty=novelty, lessons=len(places),
         )  # fmt: skip
 
     def _novelty(self, feature: Floats) -> float:

@@ -2,8 +2,9 @@
 
     score(a) = model * log p(a) + ridge * r(a) + near * n(a)        p = softmax(score)
 
-log p: the language model's; r, n: the memory's (`memory.Recalled`). An action that nobody taught gets what the taught ones leave
-of r, and the largest n; and while there are few lessons in a scope, r and n count less: situations of one room are so alike
+log p: the language model's; r, n: the memory's (`memory.Recalled`), r raised for what was taught less often than other actions
+and lowered for what was taught more often (Menon et al. 2021, arXiv 2007.07314): the first lesson of an answer counts. An action that
+nobody taught gets what the taught ones leave of r, and the largest n; and while there are few lessons in a scope, r and n count less: situations of one room are so alike
 that a single lesson would answer for all of them. How much each counts is learnt, for every version of the
 weights anew, on feedback that those weights were not trained on, with the memory as it would be without it; never on
 anything that accuracy is reported on. Since it maximises likelihood, what comes out is calibrated as well as three numbers can; so it is
@@ -24,9 +25,10 @@ from runtime.learning.memory import Recalled
 from runtime.messages import Action, Message
 
 FEW = 10  # lessons of a scope by which the memory has half its weight
+RARE = 0.5  # power of an action's share of the lessons by which r is divided: 0 = as it is, 1 = as if all were taught alike
 UNSEEN = -20.0  # nats, at least: what the model gives an action that it did not even consider
-SPREAD = np.array([0.5, 8.0, 4.0])  # how far the learnt weights may be from what is assumed: a standard deviation
-NEARER = 0.4  # of that for the weights alone, which were trained to be likely themselves
+SPREAD = np.array([0.3, 8.0, 4.0])  # how far the learnt weights may be from what is assumed: a standard deviation
+ALONE = 0.2  # the same for the weights alone, which were trained to be likely themselves
 STEPS, SMALL = 30, 1e-6
 Numbers = NDArray[np.float64]
 
@@ -46,9 +48,9 @@ class Trust(Message, frozen=True, kw_only=True):
     """What a nat of the model, a whole `ridge` and a whole `near` are worth, in nats; and a nat of the model where the memory
     is silent: its inverse temperature (Guo et al. 2017, arXiv 1706.04599)."""
 
-    model: float = 1.0
+    model: float = 0.6
     ridge: float = 10.0
-    near: float = 3.0
+    near: float = 6.0
     alone: float = 1.0
     knowing: Knowing = Knowing()
 
@@ -118,9 +120,10 @@ def joined(
     features[:, 1:] = max(1.0 - float(recalled.ridge.sum()), 0.0), recalled.near.max()
     columns = {_key(action): i for i, action in enumerate(recalled.actions)}
     every = (*actions, *(recalled.actions[i] for i in extra))
+    ridge = recalled.ridge * (recalled.lessons / len(recalled.actions) / np.maximum(recalled.taught, 1.0)) ** RARE
     for row, action in enumerate(every):
         if (i := columns.get(_key(action))) is not None:
-            features[row, 1:] = recalled.ridge[i], recalled.near[i]
+            features[row, 1:] = ridge[i], recalled.near[i]
     features[:, 1:] *= recalled.lessons / (recalled.lessons + FEW)
     return every, features
 
@@ -166,7 +169,8 @@ def fit(cases: Sequence[Case], assumed: Trust = ADAPTER, spread: Numbers = SPREA
 
 def alone(cases: Sequence[Case]) -> float:
     """The inverse temperature of the weights without the memory: the same fit with nothing said by it."""
-    return fit([Case(case.features * [1.0, 0.0, 0.0], case.right) for case in cases], spread=SPREAD * NEARER).model
+    silent = [Case(case.features * [1.0, 0.0, 0.0], case.right) for case in cases]
+    return fit(silent, Trust(model=1.0), np.array([ALONE, 1.0, 1.0])).model
 
 
 def _stacked(cases: Sequence[Case]) -> tuple[Numbers, NDArray[np.bool_]]:

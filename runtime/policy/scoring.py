@@ -27,6 +27,9 @@ from runtime.policy.steps import Steps
 TRIES = 32  # catalogues kept
 PREFIXES = 8  # prompt KVs kept (one for each adapter and listing)
 NARROW = 1e-3  # least p of a first token that a bulk scoring looks below
+LOOKED = (
+    1.4  # what an encoder's view of a situation counts beside the model's own: more than half where both are at hand
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Scorer:
         self, backbone: Backbone, instruction: str, *, reply_tokens: int, free_below: float, catalogue_tokens: int,
         looker: Looker | None = None,
     ) -> None:  # fmt: skip
-        """`looker` says what situations are like in the place of the model's own lower layers."""
+        """`looker` says what situations are like, too, beside the model's own lower layers."""
         self.backbone = backbone
         self._looker = looker
         self._instruction = instruction
@@ -115,11 +118,19 @@ class Scorer:
 
     def look(self, texts: Sequence[str], catalogue: Catalogue) -> list[bytes]:
         """The features of situations, as `Row.feature`."""
-        if self._looker is not None:
-            return _packed(self._looker.look(texts)) if texts else []
+        if not texts:
+            return []
         prompt = self.prompt(catalogue)
         rows = [prompt.encode(text) for text in texts]
-        return _packed(self.features(catalogue).of(rows, [prompt.situation(row) for row in rows])) if rows else []
+        own = self.features(catalogue).of(rows, [prompt.situation(row) for row in rows])
+        return _packed(self._beside(own, texts))
+
+    def _beside(self, own: Tensor, texts: Sequence[str]) -> Tensor:
+        """What the encoder says of the texts beside the model's own features [N, size], at length 1."""
+        if self._looker is None:
+            return own
+        said = LOOKED * self._looker.look(texts).to(own.device)
+        return torch.cat([own, said], -1) / math.sqrt(1 + LOOKED**2)
 
     def score(
         self, texts: Sequence[str], catalogue: Catalogue, adapter: str, floor: float = 0.0,
@@ -161,18 +172,16 @@ class Scorer:
         return [found[i] for i in range(len(asked))]
 
     def _watching(self, catalogue: Catalogue, rows: list[list[int]], weights: Weights) -> Watching | None:
-        if self._looker is not None:
-            return None
         prompt = self.prompt(catalogue)
         lengths, counts = [len(row) for row in rows], [prompt.situation(row) for row in rows]
         return self.features(catalogue).watching(weights, lengths, counts)
 
     def _seen(self, watch: Watching | None, asked: Sequence[tuple[str, Catalogue]]) -> list[bytes]:
         """The features of rows of one prompt: seen in passing, else by a pass of their own."""
-        catalogue = asked[0][1]
+        catalogue, texts = asked[0][1], [text for text, _ in asked]
         if watch is None:
-            return self.look([text for text, _ in asked], catalogue)
-        return _packed(self.features(catalogue).seen(watch.means))
+            return self.look(texts, catalogue)
+        return _packed(self._beside(self.features(catalogue).seen(watch.means), texts))
 
     def warming(self, adapter: str) -> Steps[None]:
         """Compute the prompts in use under an adapter before it serves, in small steps."""

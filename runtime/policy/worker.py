@@ -73,11 +73,11 @@ def _scorer(settings: dict[str, Any]) -> Any:
         reply_tokens=settings["reply_tokens"],
         free_below=settings["free_below"],
         catalogue_tokens=settings["catalogue_tokens"],
-        looker=_looker(settings),
+        looker=looker(settings),
     )
 
 
-def _looker(settings: dict[str, Any]) -> Any:
+def looker(settings: dict[str, Any]) -> Any:
     """The encoder that says what situations are like; None where the model itself does."""
     if settings["features"] == base.OWN:
         return None

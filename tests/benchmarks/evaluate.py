@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from typing import Any
 OUT, RESULTS = Path("build/evaluate"), Path("tests/benchmarks/RESULTS.md")
 REAL, OWN = Path("../shared/data"), Path("tests/benchmarks")
 BEGIN, END = "<!-- evaluate -->", "<!-- end of evaluate -->"
+SENTENCES = (("POLICY__FEATURES", "sentences"),)  # the memory compares situations by the encoder, too
 ONCE = 10**6  # events: one cycle, at the end
 HARMED = 20  # runs with liars
 Report = dict[str, Any]
@@ -36,6 +38,7 @@ class Run:
     data: str
     options: tuple[str, ...]
     seeds: int = 3
+    settings: tuple[tuple[str, str], ...] = SENTENCES  # `SECTION__KEY` of the configuration
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Row:
     unit: str = "%"
 
 
+QUICK = (*SENTENCES, ("LEARNER__PRESET", "quick"))  # three cycles, twenty times
 TEN = ("--per-class", "10", "--learn-every", str(ONCE))
 WHOLE = ("--learn-every", str(ONCE))
 
@@ -58,17 +62,24 @@ def runs() -> list[Run]:
     """Of the issue's table, cheapest first within a set."""
     liars = ("--hostile", "0.1", "--sources", "10", "--hostile-sources", "2")
     return [
-        Run("ha", "ha_intents_en", WHOLE),
-        Run("hwu", "hwu_home", WHOLE),
-        Run("clinc_ten", "clinc150", (*TEN, "--oos", "clinc150/oos.jsonl")),
         Run("banking_ten", "banking77", TEN),
+        Run("ha", "ha_intents_en", WHOLE),
+        Run("clinc_ten", "clinc150", (*TEN, "--oos", "clinc150/oos.jsonl")),
         Run("banking_noise", "banking77", (*TEN, "--noise", "0.2")),
         Run("banking_typos", "banking77", (*TEN, "--typos", "0.1")),
         Run("banking_liars", "banking77", (*TEN, *liars)),
-        Run("banking_harm", "banking77", ("--limit", "300", "--learn-every", "100", *liars), HARMED),
-        Run("clinc_sequence", "clinc150", ("--per-class", "20", "--learn-every", "300"), 1),
-        Run("clinc_joint", "clinc150", ("--per-class", "20", *WHOLE), 1),
-        Run("banking_whole", "banking77", ("--learn-every", "3010"), 1),
+        Run("banking_plain", "banking77", TEN, settings=()),
+        Run("clinc_plain", "clinc150", TEN, settings=()),
+        Run("clinc_sequence", "clinc150", ("--per-class", "10", "--learn-every", "150"), 1),
+        Run("hwu", "hwu_home", WHOLE),
+        Run(
+            "banking_harm",
+            "banking77",
+            ("--limit", "300", "--learn-every", "100", "--holdout-limit", "300", *liars),
+            HARMED,
+            QUICK,
+        ),
+        Run("banking_whole", "banking77", WHOLE, 1),
     ]
 
 
@@ -76,6 +87,7 @@ def own_runs() -> list[Run]:
     """The same questions in small."""
     return [
         Run("desk", "desk", (*WHOLE, "--oos", "desk/outside.jsonl")),
+        Run("desk_plain", "desk", WHOLE, settings=()),
         Run("desk_noise", "desk", (*WHOLE, "--noise", "0.2")),
         Run("desk_typos", "desk", (*WHOLE, "--typos", "0.1")),
     ]
@@ -114,6 +126,7 @@ def rows(own: bool) -> list[Row]:
     if own:
         return [
             *compared("desk", "desk", "", ""),
+            Row("desk, the memory by the model's own features: both", "", "desk_plain", both),
             Row("desk: outside, AUROC", "≥ 90", "desk", within("abstention", "auroc")),
             Row("desk, 20 % wrong: both", "≤ 3 lost", "desk_noise", both, against="desk"),
             Row("desk, typing errors: both", "≤ 5 lost", "desk_typos", both, against="desk"),
@@ -121,19 +134,23 @@ def rows(own: bool) -> list[Row]:
     once, cycle = within("recall", "paraphrase", "before_cycle"), within("recall", "paraphrase", "after_cycle")
     return [
         *compared("banking_ten", "BANKING77, 10 a class", "≥ 85", "≥ 80"),
+        Row("the same, the memory by the model's own features: both", "≥ 85", "banking_plain", both),
+        Row("the same: memory only", "both − 3", "banking_plain", memory),
         *compared("banking_whole", "BANKING77, whole", "≥ 90", "≥ 89"),
         *compared("ha", "HA intents, whole JSON", "", "≥ 80"),
         *compared("hwu", "HWU home, whole JSON", "", "≥ 65"),
         *compared("clinc_ten", "CLINC150, 10 a class", "", ""),
+        Row("the same, the memory by the model's own features: both", "", "clinc_plain", both),
+        Row("the same: memory only", "both − 3", "clinc_plain", memory),
         Row("CLINC150: outside, AUROC", "≥ 90", "clinc_ten", within("abstention", "auroc")),
-        Row(
-            "CLINC150 in sequence, memory off: against joint", "≤ 1 lost", "clinc_sequence", off, against="clinc_joint"
-        ),
+        Row("CLINC150 in sequence, memory off: against joint", "≤ 1 lost", "clinc_sequence", off, against="clinc_ten"),
         Row("CLINC150: backward transfer", "≥ −0.5", "clinc_sequence", within("forgetting", "bwt")),
         Row("corrected, memory off, 1,000 later", "≥ 95", "banking_whole", within("recall", "after_1000")),
-        Row("flips a correction", "≤ 0.2", "banking_whole", within("collateral_flips_per_correction")),
+        Row("flips a correction", "≤ 0.2", "clinc_sequence", within("collateral_flips_per_correction")),
         Row("paraphrase after one correction, before a cycle", "≥ 60", "clinc_ten", once),
         Row("the same, BANKING77", "≥ 60", "banking_ten", once),
+        Row("the same, the memory by the model's own features, CLINC150", "≥ 60", "clinc_plain", once),
+        Row("the same, BANKING77", "≥ 60", "banking_plain", once),
         Row("the same, after a cycle", "≥ 80", "banking_harm", cycle),
         Row("20 % wrong: both", "≤ 3 lost", "banking_noise", both, against="banking_ten"),
         Row("10 % typing errors: both", "≤ 5 lost", "banking_typos", both, against="banking_ten"),
@@ -161,7 +178,8 @@ def measure(run: Run, data: Path, seeds: int, fresh: bool) -> None:
         print(f"{run.name}, seed {seed}", flush=True)
         with report.with_suffix(".log").open("w", encoding="utf-8") as log:
             command = arguments(run, data, seed, report.with_suffix(".part"))
-            done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
+            settings = {f"CORRIGIBLE_{key}": value for key, value in run.settings}
+            done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | settings, check=False)
         if done.returncode:
             print(f"  failed, see {report.with_suffix('.log')}", flush=True)
             continue

@@ -181,14 +181,16 @@ def test_words_are_left_out_while_it_trains_and_only_then(model: Base, tmp_path:
 
 
 def test_the_best_epoch_is_kept(model: Base, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"epochs": 60, "patience": 1, "lr": 0.1, "min_steps": 0}
+    settings: dict[str, Any] = {"epochs": 60, "patience": 1, "lr": 0.1, "min_steps": 0, "schedule": "constant"}
     found = report_of(job_directory(tmp_path / "job", model, held=SEEN, **settings))
     assert found.early_stopped
     assert found.epochs < 60
 
 
 def test_few_held_out_items_do_not_end_it(model: Base, tmp_path: Path) -> None:
-    found = report_of(job_directory(tmp_path / "job", model, held=1, epochs=12, patience=1, lr=0.1, min_steps=0))
+    found = report_of(
+        job_directory(tmp_path / "job", model, held=1, epochs=12, patience=1, lr=0.1, min_steps=0, schedule="constant")
+    )
     assert not found.early_stopped
     assert found.epochs == 12
 

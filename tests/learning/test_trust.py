@@ -14,9 +14,10 @@ from runtime.messages import Action
 A, B, C = (Action(tool=name) for name in "abc")
 
 
-def recalled(lessons: int = 100, **ridge: float) -> Recalled:
+def recalled(lessons: int = 100, taught: tuple[float, ...] = (), **ridge: float) -> Recalled:
     values = np.array(list(ridge.values()), np.float32)
-    return Recalled(tuple(Action(tool=name) for name in ridge), values, values, 0.5, lessons)
+    counts = np.array(taught or [lessons / len(ridge)] * len(ridge), np.float32)
+    return Recalled(tuple(Action(tool=name) for name in ridge), values, values, counts, 0.5, lessons)
 
 
 def test_without_a_memory_the_model_speaks_alone() -> None:
@@ -38,6 +39,12 @@ def test_one_lesson_does_not_answer_everything() -> None:
     assert doubtful.chosen == A
     assert believe([A, B], [math.log(0.7), math.log(0.3)], recalled(b=0.8), BASE).chosen == B
     assert believe([A, B], [math.log(0.9), math.log(0.1)], recalled(1, b=0.8), BASE).chosen == A
+
+
+def test_the_first_lesson_of_an_answer_counts() -> None:
+    model = [math.log(0.5), math.log(0.5)]
+    assert believe([A, B], model, recalled(50, (25, 25), a=0.45, b=0.40), BASE).chosen == A
+    assert believe([A, B], model, recalled(50, (49, 1), a=0.45, b=0.40), BASE).chosen == B
 
 
 def test_what_only_the_memory_knows_is_a_candidate() -> None:

@@ -9,7 +9,7 @@ import safetensors.torch
 
 from runtime.errors import Unavailable
 from runtime.learning.jobs import Base
-from runtime.policy import base
+from runtime.policy import base, worker
 from runtime.policy.backbone import Backbone
 
 
@@ -44,3 +44,15 @@ def test_a_model_that_cannot_be_read_is_one_sentence(model: Base, tmp_path: Path
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(Unavailable, match="cannot load the model in"):
         Backbone(Base(directory=str(tmp_path), revision="x", dtype="float32"))
+
+
+def test_the_sentence_encoder_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "SENTENCES_WHEEL", "nowhere_to_be_found")
+    with pytest.raises(Unavailable, match=r"features: the sentence encoder is not installed: pip install"):
+        base.resolve(base.SENTENCES, "float32")
+
+
+def test_what_compares_situations_must_be_an_encoder(model: Base) -> None:
+    with pytest.raises(Unavailable, match=r"^\[policy\] features: .* is no encoder"):
+        worker.looker({"features": model.directory, "threads": 1})
+    assert worker.looker({"features": base.OWN, "threads": 1}) is None

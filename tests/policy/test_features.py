@@ -11,6 +11,7 @@ from runtime.catalogue import DO_NOTHING, REPLY, Catalogue, Tool
 from runtime.learning.jobs import Base
 from runtime.learning.memory import unpacked
 from runtime.policy.backbone import Backbone
+from runtime.policy.encoder import Encoder
 from runtime.policy.scoring import Scorer
 from tests.policy import tiny
 
@@ -55,3 +56,18 @@ def test_no_adapter_changes_them(model: Base, tmp_path: Path, layers: list[int] 
 def test_what_is_written_has_them_too(scorer: Scorer) -> None:
     row = scorer.score(["May I?"], Catalogue(tools=(REPLY,)), "base", feature=True)[0]
     assert close(row.feature, scorer.look(["May I?"], Catalogue(tools=(REPLY,)))[0])
+
+
+def test_an_encoder_joins_them(model: Base, tmp_path: Path) -> None:
+    backbone, encoder = Backbone(model), Encoder(tiny.encoder("bert", tmp_path / "bert"))
+    plain, both = (
+        Scorer(backbone, "Choose.", reply_tokens=12, free_below=0.0, catalogue_tokens=0, looker=looker)
+        for looker in (None, encoder)
+    )
+    own, joined = (unpacked(scorer.look(TEXTS[:1], LAMP)[0]) for scorer in (plain, both))
+    assert len(joined) == len(own) + encoder.model.config.hidden_size
+    assert np.linalg.norm(joined) == pytest.approx(1.0, abs=0.01)
+    assert float(own @ joined[: len(own)]) == pytest.approx(np.linalg.norm(joined[: len(own)]), abs=0.01)
+    passing = both.score_together([(text, LAMP) for text in TEXTS], "base", 0.0, True)
+    assert all(close(a, row.feature) for a, row in zip(both.look(TEXTS, LAMP), passing, strict=True))
+    assert both.look([], LAMP) == []
