@@ -37,6 +37,7 @@ from runtime.console import server
 from runtime.control import MODES_KEY, Control
 from runtime.decision import Decider, Serving
 from runtime.doubting import Doubts
+from runtime.drifting import Drifting
 from runtime.errors import BadConfig, CorrigibleError
 from runtime.guard import Guard, Modes
 from runtime.ingest import Ingest
@@ -109,6 +110,7 @@ class App:
             memory=self.memory if config.policy.memory else None, doubts=self.doubts, timezone=self.zone,
         )  # fmt: skip
         self.probation = Probation(journal, policy, self.catalogues, self.learner)
+        self.drifting = Drifting(journal, self.learner, self.metrics)
         policy.on_busy = self.learner.yield_to
         self.restored = False
         self.closing = False
@@ -157,6 +159,7 @@ class App:
         group.create_task(self.acting.run(subscribe(Decision)), name="action")
         group.create_task(self.learner.run(subscribe(Feedback), self.decider), name="learner")
         group.create_task(self.probation.run(subscribe(Feedback)), name="probation")
+        group.create_task(self.drifting.run(subscribe(Decision, Feedback)), name="drift")
         if self.config.policy.memory:
             group.create_task(self.remembering.run(subscribe(Feedback)), name="memory")
         group.create_task(self.perception.run_timer(self.config.perception.timer), name="timer")

@@ -137,6 +137,9 @@ class LearnerConfig(Section):
     idle: float = Field(
         0.0, ge=0, description="seconds without a decision that start a cycle if there is new feedback; 0 = off"
     )
+    drift: bool = Field(
+        True, description="start a cycle as soon as people correct more than before, or unfamiliar situations come in"
+    )
     hours: str = Field(
         "", description="when cycles may start by themselves, such as `22:00-06:00, 12:00-13:00`; empty = always"
     )

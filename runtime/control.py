@@ -19,6 +19,7 @@ from runtime.catalogue import REPLY
 from runtime.config import Config, Mode
 from runtime.decision import Decider
 from runtime.doubting import Doubts
+from runtime.drifting import KEY as DRIFT
 from runtime.errors import BadInput, NotFound, Unavailable
 from runtime.guard import Modes
 from runtime.ingest import TEXT, Ingest
@@ -108,6 +109,7 @@ class Control:
             "why": release.reason if release else "",
             "modes": await self.modes(),
             "kill": self._acting.guard.killed,
+            "drift": await self._drift(),
             "doubted": len(self._doubts.found.doubted),
             "distrusted": list(self._doubts.found.sources),
             "table": self._decider.table_on,
@@ -121,6 +123,11 @@ class Control:
         """How far the trial of what serves provisionally has come."""
         found = await self._journal.metadata(TRIAL) if release and release.provisional else None
         return dict(found) if release and found and found["release"] == release.id else None
+
+    async def _drift(self) -> dict[str, Any] | None:
+        """The last change of what people say or of what comes in, and whether a cycle has learnt since."""
+        found = await self._journal.metadata(DRIFT)
+        return {**found, "learnt": await self._journal.learnt_at() >= found["at"]} if found else None
 
     async def decisions(self, limit: int = 50, before: str = "", scope: str = "") -> list[dict[str, Any]]:
         found = await self._journal.decisions(limit=limit, before=before or None, scope=scope or None)

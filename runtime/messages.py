@@ -77,6 +77,7 @@ class Decision(Message, frozen=True, kw_only=True):
     p_model: float | None
     p_behaviour: float
     candidates: tuple[Candidate, ...] = ()
+    novelty: float | None = None  # in (0, 1]: 1 = nothing like it was ever taught; None = the memory was not asked
     chance: float | None = None  # that the likeliest is right, counting what nobody ever taught (`learning.knowing`)
     plausible: tuple[Action, ...] = ()  # the conformal set
     choices: tuple[Action, ...] = ()  # what a question offers; answered by a correction

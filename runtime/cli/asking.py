@@ -32,6 +32,9 @@ def status(config: ConfigFile = None, json: AsJson = False) -> None:
         show.line("trial", "{wins} won and {losses} lost of {events} situations that people judged".format(**trial))
     if found.get("why"):
         show.line("because", found["why"])
+    if drift := found.get("drift"):
+        learnt = "learnt since" if drift["learnt"] else "to be learnt as soon as a cycle may begin"
+        show.line("changed", f"{show.when(drift['at'])}: {drift['reason']} ({learnt})")
     if found.get("doubted"):
         liars = f", all of {', '.join(found['distrusted'])} among it" if found.get("distrusted") else ""
         show.line("doubted", f"{found['doubted']} feedbacks{liars}; see `corrigible doubts`")

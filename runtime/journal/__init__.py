@@ -173,11 +173,21 @@ class Journal:
     async def feedback_since(self, at: float) -> int:
         return int((await self._rows("feedback_since", at=at))[0][0])
 
+    async def learnt_at(self) -> float:
+        """When the newest cycle began that came to an end, 0 if none did."""
+        return float((await self._rows("learnt_at"))[0][0])
+
     async def complaints(self, adapter: str, *, settled: float, limit: int) -> list[bool]:
         """Whether people complained, of the newest decisions that a version and the memory made, oldest first; those that
         were made after `settled` only if somebody said something."""
         found = await self._rows("complaints", adapter=adapter, settled=settled, limit=limit)
         return [bool(complaint) for (complaint,) in reversed(found)]
+
+    async def corrected(self, *, since: float, limit: int) -> list[bool]:
+        """Whether people corrected it, of the newest decisions after `since` up to the last that somebody spoke of, oldest
+        first."""
+        found = await self._rows("corrected", since=since, limit=limit)
+        return [bool(corrected) for (corrected,) in reversed(found)]
 
     async def releases(self, lane: str = "default", limit: int = 50) -> list[Release]:
         return await self._all(Release, "releases", lane=lane, limit=limit)
