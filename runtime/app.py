@@ -31,6 +31,7 @@ import structlog
 from runtime import plugins as loading
 from runtime import systemd
 from runtime.action import Acting
+from runtime.apprentice import Apprentice
 from runtime.bus import Bus, Subscription
 from runtime.config import Config
 from runtime.console import server
@@ -101,9 +102,12 @@ class App:
         )  # fmt: skip
         guard = Guard(config.guard, config.agent.data / "KILL", clock=time.time, monotonic=time.monotonic)
         self.modes = Modes(dict(config.modes), _trusted(actuators), modes)
+        self.apprentice = Apprentice(
+            journal, self.catalogues, self.modes, config.guard.apprentice_bound, believes=self.doubts.believes
+        )
         self.acting = Acting(
             journal, self.bus, self.catalogues, actuators, loading.of_role(plugins, Rule), guard, self.modes, self.metrics,
-            zone=self.zone, expiry=config.guard.expiry, approval=config.guard.approval,
+            zone=self.zone, expiry=config.guard.expiry, approval=config.guard.approval, apprentice=self.apprentice,
         )  # fmt: skip
         self.learner = Learner(
             journal, self.bus, policy, self.catalogues, self.store, self.serving, config, self.metrics, policy.base,
@@ -117,7 +121,7 @@ class App:
         self.children = {plugin.name: Child(plugin.name) for plugin in plugins}
         self.control = Control(
             config, journal, self.bus, self.catalogues, self.ingest, self.decider, self.acting, self.modes, self.learner, self.store,
-            self.remembering, self.doubts, self.restore_taught,
+            self.remembering, self.doubts, self.apprentice, self.restore_taught,
             health=self.health, topics=self.topics,
         )  # fmt: skip
 
@@ -142,6 +146,7 @@ class App:
     async def restore(self) -> None:
         """All that the journal knows: what was taught, the state of the world, the serving adapter."""
         await self.doubts.restore()
+        await self.apprentice.restore()
         await self.restore_taught()
         world = await self.journal.last_observations()
         self.perception.restore(world)
@@ -159,6 +164,7 @@ class App:
         group.create_task(self.acting.run(subscribe(Decision)), name="action")
         group.create_task(self.learner.run(subscribe(Feedback), self.decider), name="learner")
         group.create_task(self.probation.run(subscribe(Feedback)), name="probation")
+        group.create_task(self.apprentice.run(subscribe(Feedback)), name="apprentice")
         group.create_task(self.drifting.run(subscribe(Decision, Feedback)), name="drift")
         if self.config.policy.memory:
             group.create_task(self.remembering.run(subscribe(Feedback)), name="memory")
@@ -269,6 +275,7 @@ async def offline(config: Config) -> AsyncIterator[Control]:
     quiet = config.model_copy(update={"broker": config.broker.model_copy(update={"mode": "none"})})
     async with opened(quiet, worker=False) as app:
         await app.doubts.restore()
+        await app.apprentice.restore()
         await app.restore_taught()
         yield app.control
 

@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from runtime.errors import BadConfig
 
-Mode = Literal["observe", "confirm", "act"]
+Mode = Literal["observe", "apprentice", "confirm", "act"]
 
 
 class Section(BaseModel):
@@ -281,6 +281,12 @@ class GuardConfig(Section):
     ranges: dict[str, tuple[float, float]] = Field(
         {}, description="`actuator.argument` -> least and greatest value, on top of the tool's own"
     )
+    apprentice_bound: float = Field(
+        0.8,
+        ge=0.5,
+        le=0.99,
+        description="share of the cases in which people must be shown to do the same before an action is carried out in mode `apprentice`; 0.8 takes 20 cases without a miss",
+    )
     approval: float = Field(120.0, gt=0, description="seconds a held command waits for a person; then it is denied")
 
 
@@ -298,7 +304,7 @@ class Config(BaseSettings):
     learner: LearnerConfig = LearnerConfig()
     gate: GateConfig = GateConfig()
     guard: GuardConfig = GuardConfig()
-    modes: dict[str, Mode] = Field({}, description="actuator pattern -> `observe`, `confirm` or `act`")
+    modes: dict[str, Mode] = Field({}, description="actuator pattern -> `observe`, `apprentice`, `confirm` or `act`")
     plugin: list[dict[str, Any]] = Field([], description="the plugins, in order")
 
     @classmethod

@@ -14,6 +14,7 @@ from msgspec import to_builtins
 
 from runtime import __version__
 from runtime.action import Acting
+from runtime.apprentice import Apprentice
 from runtime.bus import Bus, Subscription
 from runtime.catalogue import REPLY
 from runtime.config import Config, Mode
@@ -48,7 +49,7 @@ from runtime.situations import Catalogues
 CHOICES = 200  # actions offered for a correction
 MODES_KEY = "modes"
 SAY_TIMEOUT = 90.0  # seconds a person waits for an answer
-MODE_NAMES = ("observe", "confirm", "act")
+MODE_NAMES = ("observe", "apprentice", "confirm", "act")
 
 
 class Control:
@@ -68,6 +69,7 @@ class Control:
         store: Registry,
         remembering: Remembering,
         doubts: Doubts,
+        apprentice: Apprentice,
         restore_taught: Callable[[], Awaitable[None]],
         *,
         health: Callable[[], dict[str, Any]],
@@ -86,6 +88,7 @@ class Control:
         self._store = store
         self._remembering = remembering
         self._doubts = doubts
+        self._apprentice = apprentice
         self._restore_taught = restore_taught
         self._health = health
         self._topics = topics
@@ -108,6 +111,7 @@ class Control:
             "trial": await self._trial(release),
             "why": release.reason if release else "",
             "modes": await self.modes(),
+            "apprentice": await self._apprentice.report(),
             "kill": self._acting.guard.killed,
             "drift": await self._drift(),
             "doubted": len(self._doubts.found.doubted),

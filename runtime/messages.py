@@ -167,6 +167,18 @@ class Example(Message, frozen=True, kw_only=True):
     reward: float = 1.0  # in [-1, 1]; below 0 the action was disliked and nobody said what is right
 
 
+class Witnessed(Message, frozen=True, kw_only=True):
+    """A decision, what became of it, and people's newest word on it: derived by a query, like an Example."""
+
+    at: float
+    action: Action
+    status: OutcomeStatus
+    word: str = ""  # the feedback's id; "" = nobody did or said anything
+    source: str = ""
+    right: Action | None = None  # what people did or said; None with a word: only that it was wrong
+    fields: dict[str, Scalar] = {}  # of the situation, where there is no word
+
+
 class Cycle(Message, frozen=True, kw_only=True):
     """One run of the learner, as it stands now (a cycle row is replaced while it runs)."""
 

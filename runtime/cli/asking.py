@@ -41,6 +41,8 @@ def status(config: ConfigFile = None, json: AsJson = False) -> None:
     show.line(
         "modes", ", ".join(f"{actuator}={mode}" for actuator, mode in found.get("modes", {}).items()) or "no actuators"
     )
+    for actuator, actions in found.get("apprentice", {}).items():
+        show.line("apprentice", f"{actuator}: {show.apprentice(actions)}")
     show.line("kill switch", "ON: nothing is commanded" if found.get("kill") else "off")
     show.line("counted", ", ".join(f"{count} {name}" for name, count in found.get("counts", {}).items()))
     show.line("learning", _cycle(found.get("cycle"), found.get("feedback_since", 0)))
