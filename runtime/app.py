@@ -165,7 +165,8 @@ class App:
         group.create_task(self.learner.run(subscribe(Feedback), self.decider), name="learner")
         group.create_task(self.probation.run(subscribe(Feedback)), name="probation")
         group.create_task(self.apprentice.run(subscribe(Feedback)), name="apprentice")
-        group.create_task(self.drifting.run(subscribe(Decision, Feedback)), name="drift")
+        if self.config.learner.drift:
+            group.create_task(self.drifting.run(subscribe(Decision, Feedback)), name="drift")
         if self.config.policy.memory:
             group.create_task(self.remembering.run(subscribe(Feedback)), name="memory")
         group.create_task(self.perception.run_timer(self.config.perception.timer), name="timer")

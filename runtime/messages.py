@@ -103,7 +103,7 @@ OutcomeStatus = Literal[
     "applied",  # the device said so
     "sent",  # handed over; the device does not confirm
     "refused",  # the guard or a rule said no
-    "observed",  # mode `observe`: decided in silence
+    "observed",  # modes `observe` and `apprentice`: decided in silence
     "held",  # mode `confirm`: waits for a person
     "denied",  # a person said no
     "expired",

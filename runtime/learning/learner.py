@@ -113,8 +113,7 @@ class Learner:
 
     def drifted(self, reason: str) -> None:
         """People's habits, or what comes in, have changed: a cycle is due as soon as one may begin by itself."""
-        if self._config.learner.drift:
-            self._drift = reason
+        self._drift = reason
 
     async def unlearn(self) -> bool:
         """Feedback was taken back. True if the serving weights were taught by it: a cycle will make others."""

@@ -312,7 +312,7 @@ async def test_a_change_of_what_people_say_starts_a_cycle_before_count_and_hour(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-@pytest.mark.parametrize("settings", [{"hours": "22:00-06:00"}, {"drift": False}, {"enabled": False}])
+@pytest.mark.parametrize("settings", [{"hours": "22:00-06:00"}, {"enabled": False}])
 async def test_a_change_respects_what_the_learner_may(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
