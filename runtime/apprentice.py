@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from runtime.bus import Subscription
+from runtime.errors import BadAction
 from runtime.guard import Modes
 from runtime.journal import Journal
 from runtime.learning import agreement
@@ -51,7 +52,7 @@ class Class(Message, frozen=True, kw_only=True):
     def __str__(self) -> str:
         newest = self.cases[-agreement.CASES :]
         if self.standing.acts:
-            return f"{len(newest)} times, {newest.count(False)} of them put right"
+            return f"{newest.count(False)} of {len(newest)} put right"
         return f"{sum(newest)} of {len(newest)} like people"
 
 
@@ -103,17 +104,16 @@ class Apprentice:
 
     def _scopes(self) -> list[str]:
         """Those with an actuator in this mode."""
-        return [s for s in self._catalogues.scopes if any(map(self._learning, self._actuators(s).values()))]
+        return [scope for scope in self._catalogues.scopes if self._actuators(scope)]
 
     def _actuators(self, scope: str) -> dict[str, str]:
-        return {tool.name: tool.actuator for tool in self._catalogues.of(scope).tools if tool.actuator}
-
-    def _learning(self, actuator: str) -> bool:
-        return self._modes.of(actuator) == "apprentice"
+        """Tool -> its actuator, of those in this mode."""
+        tools = (tool for tool in self._catalogues.of(scope).tools if tool.actuator)
+        return {tool.name: tool.actuator for tool in tools if self._modes.of(tool.actuator) == "apprentice"}
 
     async def _classes(self, scope: str) -> list[Class]:
         """Every action of an actuator in this mode that was decided on, done or asked for lately."""
-        actuators = {tool: name for tool, name in self._actuators(scope).items() if self._learning(name)}
+        actuators = self._actuators(scope)
         if not actuators:
             return []
         rows = [row for row in await self._journal.witnessed(scope, limit=LOOK_BACK) if self._counts(row)]
@@ -123,8 +123,16 @@ class Apprentice:
                 actuator=actuators[action.tool], action=action, standing=self._standing(scope, action),
                 cases=tuple(self._cases(rows, action, actuators[action.tool], self._standing(scope, action))),
             )
-            for _, action in sorted(seen.items()) if action.tool in actuators
+            for _, action in sorted(seen.items()) if action.tool in actuators and self._possible(scope, action)
         ]  # fmt: skip
+
+    def _possible(self, scope: str, action: Action) -> bool:
+        """False for what an older configuration offered."""
+        try:
+            self._catalogues.of(scope).check(action)
+        except BadAction:
+            return False
+        return True
 
     def _counts(self, row: Witnessed) -> bool:
         return not row.word or self._believes(row.word, row.source)

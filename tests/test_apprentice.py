@@ -174,7 +174,7 @@ async def test_twenty_cases_without_a_miss_are_enough_and_it_says_so(house: Hous
     (row,) = (await house.apprentice.report())["room_lamp"]
     assert row["reason"] == "room_lamp bright: it decided 20 of 20 like people"
     await house.situation(BRIGHT, BRIGHT)
-    assert await house.told() == {"bright": (True, "1 times, 0 of them put right")}
+    assert await house.told() == {"bright": (True, "0 of 1 put right")}
 
 
 async def test_where_people_begin_to_put_it_right_it_falls_back_and_has_to_show_it_anew(house: House) -> None:
@@ -247,6 +247,16 @@ async def test_whom_nobody_believes_teaches_no_apprentice(tmp_path: Path) -> Non
             await house.situation(BRIGHT, BRIGHT, by="Eve")
         assert not house.apprentice.acts("room", BRIGHT)
         assert await house.told() == {}
+
+
+async def test_what_an_older_configuration_offered_is_no_action_any_more(house: House) -> None:
+    for number, old in enumerate([{"level": "blue"}, {"colour": "red"}], start=1):
+        made = decision(number, Action(tool="room_lamp", arguments=old), 1.0)
+        await house.journal.put(percept(number), made)
+        await house.journal.put(Outcome(id=made.id, decision_id=made.id, command_id=None, status="observed", at=1.0))
+    house.now, house.number = LATER, 2
+    await house.situation(BRIGHT, BRIGHT)
+    assert await house.told() == {"bright": (False, "1 of 1 like people")}
 
 
 async def test_the_guard_stands_above_it(house: House) -> None:

@@ -67,7 +67,7 @@ def percent(p: float | None) -> str:
 
 
 def apprentice(actions: list[dict[str, Any]]) -> str:
-    """`acts by itself: on (12 times, 1 of them put right); in silence: dim (3 of 7 like people)`."""
+    """`acts by itself: on (1 of 12 put right); in silence: dim (3 of 7 like people)`."""
     parts = []
     for acts, label in ((True, "acts by itself"), (False, "in silence")):
         told = [f"{row['action']} ({row['cases']})" for row in actions if row["acts"] == acts]

@@ -82,7 +82,7 @@ class Remembered:
             },
             "apprentice": {
                 "lamp": [
-                    {"action": "on", "acts": True, "cases": "12 times, 1 of them put right", "reason": ""},
+                    {"action": "on", "acts": True, "cases": "1 of 12 put right", "reason": ""},
                     {"action": "dim", "acts": False, "cases": "3 of 7 like people", "reason": ""},
                 ]
             },

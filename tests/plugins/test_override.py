@@ -67,7 +67,8 @@ class Room:
         )
 
     def silent(self, decision: Decision, status: OutcomeStatus = "observed") -> None:
-        self._tell(Outcome(id="oc", decision_id=decision.id, command_id=None, status=status, at=self.now))
+        command = decision.id.replace("dc", "cm")
+        self._tell(Outcome(id="oc", decision_id=decision.id, command_id=command, status=status, at=self.now))
 
     def _tell(self, message: Percept | Decision | Command | Observation | Outcome) -> None:
         self.now += 0.01
