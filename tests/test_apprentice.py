@@ -226,12 +226,8 @@ async def test_a_correction_that_says_the_same_is_agreement_and_a_guests_act_is_
 
 
 async def test_versions_that_were_taken_back_do_not_count(house: House) -> None:
-    releases = [
-        ("good", "base", "gate"),
-        ("bad", "good", "gate"),
-        ("good", "bad", "rollback"),
-        ("good", "x", "probation"),
-    ]
+    confirmed, taken_back = ("good", "base", "probation"), ("good", "bad", "probation")
+    releases = [("good", "base", "gate"), confirmed, ("bad", "good", "gate"), taken_back, ("newer", "good", "gate")]
     for _ in range(3):
         await house.situation(BRIGHT, BRIGHT, adapter="good")
         await house.situation(BRIGHT, DIM, adapter="bad")

@@ -93,7 +93,9 @@ async def test_a_restart_does_not_forget_until_a_cycle_has_learnt_from_it(house:
     await house.restarted().restore()
     assert len(house.pupil.told) == 3, "a failed cycle has learnt nothing"
     await house.journal.put(Cycle(id="cy-2", state="rejected", started_at=float(house.now + 2)))
-    await house.restarted().restore()
+    house.stage = house.restarted()
+    await house.stage.restore()
+    await house.live(20, wrong_every=2)
     assert len(house.pupil.told) == 3
 
 
