@@ -8,6 +8,8 @@ A device's topic says what the device shows. A report is a person's act if it *c
 
 What would have been right is read from the room, not from the single act: compared with the devices as the decision
 found them, what has the person made different? One device more: that act. Nothing (they undid us): `nothing`.
+Where a decision was not carried out (mode `observe` or `apprentice`, or refused) and the person then does just that by hand, it
+is an acceptance.
 Not covered: an automation or a guest that does not say who it is cannot be told from a resident, and what was
 decided before a restart is forgotten, so an act that answers it is missed.
 """
@@ -69,6 +71,7 @@ class _Trace:
     found: dict[str, Scalar]
     touched: dict[str, Device] = field(default_factory=dict)  # by a person, in order of the last touch
     said: Action | None = None  # the correction already given
+    silent: bool = False  # it was not carried out: what people do then is all their own
 
 
 @dataclass
@@ -109,8 +112,7 @@ class Override(Critic):
             values = list(message.action.arguments.values())
             self._pending.setdefault(message.actuator, []).append((message, values[0] if len(values) == 1 else None))
         elif isinstance(message, Outcome) and message.status in FINAL:
-            for actuator, row in self._pending.items():
-                self._pending[actuator] = [pair for pair in row if pair[0].id != message.command_id]
+            self._not_done(message)
         elif isinstance(message, Observation):
             return tuple(self._reported(message))
         return ()
@@ -124,6 +126,13 @@ class Override(Critic):
             del self._deciding[decision.scope]
         found = {name: value for name, value in self._shown.items() if self._owner.get(name) == decision.scope}
         self._traces[decision.scope] = _Trace(decision, found)
+
+    def _not_done(self, outcome: Outcome) -> None:
+        for trace in self._traces.values():
+            if trace.decision.id == outcome.decision_id:
+                trace.silent = True
+        for actuator, row in self._pending.items():
+            self._pending[actuator] = [pair for pair in row if pair[0].id != outcome.command_id]
 
     def _know(self, action: Action) -> None:
         if len(action.arguments) == 1:
@@ -168,16 +177,16 @@ class Override(Critic):
             trace.found.setdefault(device.actuator, before)
         right = self._right(trace)
         decided = trace.decision.actions[0] if trace.decision.actions else NOTHING
-        if right == (trace.said or decided):
+        if right == (trace.said or (NOTHING if trace.silent else decided)):
             return
-        trace.said = right
+        trace.said, imitated = right, trace.silent and right == decided
         yield Feedback(
             id=derived_id("fb", trace.decision.id, observation.id),
             decision_id=trace.decision.id,
-            kind="override",
+            kind="acceptance" if imitated else "override",
             source=origin or "person",
             at=observation.at,
-            action=right,
+            action=None if imitated else right,
             evidence={
                 "topic": observation.topic,
                 "observation": observation.id,

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, tzinfo
+from typing import Protocol
 
 import structlog
 
@@ -39,6 +40,12 @@ REHEARSAL = "rehearsal"
 LOOK = 1.0  # seconds between two looks for approvals that nobody gave
 
 
+class Earned(Protocol):
+    """Who knows what an apprentice may do by itself."""
+
+    def acts(self, scope: str, action: Action) -> bool: ...
+
+
 class Acting:
     """The stage. One worker per actuator keeps its commands in order; a slow device holds up nobody else."""
 
@@ -56,6 +63,7 @@ class Acting:
         zone: tzinfo,
         expiry: float,
         approval: float,
+        apprentice: Earned | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._journal = journal
@@ -69,6 +77,7 @@ class Acting:
         self._zone = zone
         self._expiry = expiry
         self._approval = approval
+        self._apprentice = apprentice
         self._clock = clock
         self._group: asyncio.TaskGroup | None = None
         self._queues: dict[str, asyncio.Queue[Command]] = {}
@@ -112,8 +121,8 @@ class Acting:
         if decision.note == REHEARSAL:
             return await self._outcome(decision, None, "none", "a rehearsal")
         mode = self.modes.of(tool.actuator)
-        if mode == "observe":
-            return await self._outcome(decision, None, "observed", f"{tool.actuator} is in mode observe")
+        if mode == "observe" or (mode == "apprentice" and not self._earned(decision.scope, action)):
+            return await self._outcome(decision, None, "observed", f"{tool.actuator} is in mode {mode}")
         patience = self._approval if mode == "confirm" else self._expiry
         command = Command(
             id=derived_id("cm", decision.percept_id, tool.actuator, str(ordinal)),
@@ -129,6 +138,9 @@ class Acting:
             return await self._hold(decision.id, command)
         self._dispatch(command)
         return None
+
+    def _earned(self, scope: str, action: Action) -> bool:
+        return self._apprentice is not None and self._apprentice.acts(scope, action)
 
     def _rule(self, percept: Percept | None, action: Action) -> str | None:
         """The first rule that says no; a rule that fails says no too (fail closed)."""

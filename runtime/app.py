@@ -31,12 +31,14 @@ import structlog
 from runtime import plugins as loading
 from runtime import systemd
 from runtime.action import Acting
+from runtime.apprentice import Apprentice
 from runtime.bus import Bus, Subscription
 from runtime.config import Config
 from runtime.console import server
 from runtime.control import MODES_KEY, Control
 from runtime.decision import Decider, Serving
 from runtime.doubting import Doubts
+from runtime.drifting import Drifting
 from runtime.errors import BadConfig, CorrigibleError
 from runtime.guard import Guard, Modes
 from runtime.ingest import Ingest
@@ -100,22 +102,26 @@ class App:
         )  # fmt: skip
         guard = Guard(config.guard, config.agent.data / "KILL", clock=time.time, monotonic=time.monotonic)
         self.modes = Modes(dict(config.modes), _trusted(actuators), modes)
+        self.apprentice = Apprentice(
+            journal, self.catalogues, self.modes, config.guard.apprentice_bound, believes=self.doubts.believes
+        )
         self.acting = Acting(
             journal, self.bus, self.catalogues, actuators, loading.of_role(plugins, Rule), guard, self.modes, self.metrics,
-            zone=self.zone, expiry=config.guard.expiry, approval=config.guard.approval,
+            zone=self.zone, expiry=config.guard.expiry, approval=config.guard.approval, apprentice=self.apprentice,
         )  # fmt: skip
         self.learner = Learner(
             journal, self.bus, policy, self.catalogues, self.store, self.serving, config, self.metrics, policy.base,
             memory=self.memory if config.policy.memory else None, doubts=self.doubts, timezone=self.zone,
         )  # fmt: skip
         self.probation = Probation(journal, policy, self.catalogues, self.learner)
+        self.drifting = Drifting(journal, self.learner, self.metrics)
         policy.on_busy = self.learner.yield_to
         self.restored = False
         self.closing = False
         self.children = {plugin.name: Child(plugin.name) for plugin in plugins}
         self.control = Control(
             config, journal, self.bus, self.catalogues, self.ingest, self.decider, self.acting, self.modes, self.learner, self.store,
-            self.remembering, self.doubts, self.restore_taught,
+            self.remembering, self.doubts, self.apprentice, self.restore_taught,
             health=self.health, topics=self.topics,
         )  # fmt: skip
 
@@ -140,6 +146,7 @@ class App:
     async def restore(self) -> None:
         """All that the journal knows: what was taught, the state of the world, the serving adapter."""
         await self.doubts.restore()
+        await self.apprentice.restore()
         await self.restore_taught()
         world = await self.journal.last_observations()
         self.perception.restore(world)
@@ -157,6 +164,9 @@ class App:
         group.create_task(self.acting.run(subscribe(Decision)), name="action")
         group.create_task(self.learner.run(subscribe(Feedback), self.decider), name="learner")
         group.create_task(self.probation.run(subscribe(Feedback)), name="probation")
+        group.create_task(self.apprentice.run(subscribe(Feedback)), name="apprentice")
+        if self.config.learner.drift:
+            group.create_task(self.drifting.run(subscribe(Decision, Feedback)), name="drift")
         if self.config.policy.memory:
             group.create_task(self.remembering.run(subscribe(Feedback)), name="memory")
         group.create_task(self.perception.run_timer(self.config.perception.timer), name="timer")
@@ -266,6 +276,7 @@ async def offline(config: Config) -> AsyncIterator[Control]:
     quiet = config.model_copy(update={"broker": config.broker.model_copy(update={"mode": "none"})})
     async with opened(quiet, worker=False) as app:
         await app.doubts.restore()
+        await app.apprentice.restore()
         await app.restore_taught()
         yield app.control
 

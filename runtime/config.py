@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from runtime.errors import BadConfig
 
-Mode = Literal["observe", "confirm", "act"]
+Mode = Literal["observe", "apprentice", "confirm", "act"]
 
 
 class Section(BaseModel):
@@ -136,6 +136,9 @@ class LearnerConfig(Section):
     after: int = Field(20, ge=0, description="new feedbacks that start a cycle; 0 = never by count")
     idle: float = Field(
         0.0, ge=0, description="seconds without a decision that start a cycle if there is new feedback; 0 = off"
+    )
+    drift: bool = Field(
+        True, description="start a cycle as soon as people correct more than before, or unfamiliar situations come in"
     )
     hours: str = Field(
         "", description="when cycles may start by themselves, such as `22:00-06:00, 12:00-13:00`; empty = always"
@@ -280,6 +283,12 @@ class GuardConfig(Section):
     ranges: dict[str, tuple[float, float]] = Field(
         {}, description="`actuator.argument` -> least and greatest value, on top of the tool's own"
     )
+    apprentice_bound: float = Field(
+        0.8,
+        ge=0.5,
+        le=0.99,
+        description="share of the cases in which people must be shown to do the same before an action is carried out in mode `apprentice`; 0.8 takes 20 cases without a miss",
+    )
     approval: float = Field(120.0, gt=0, description="seconds a held command waits for a person; then it is denied")
 
 
@@ -297,7 +306,7 @@ class Config(BaseSettings):
     learner: LearnerConfig = LearnerConfig()
     gate: GateConfig = GateConfig()
     guard: GuardConfig = GuardConfig()
-    modes: dict[str, Mode] = Field({}, description="actuator pattern -> `observe`, `confirm` or `act`")
+    modes: dict[str, Mode] = Field({}, description="actuator pattern -> `observe`, `apprentice`, `confirm` or `act`")
     plugin: list[dict[str, Any]] = Field([], description="the plugins, in order")
 
     @classmethod

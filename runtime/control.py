@@ -14,11 +14,13 @@ from msgspec import to_builtins
 
 from runtime import __version__
 from runtime.action import Acting
+from runtime.apprentice import Apprentice
 from runtime.bus import Bus, Subscription
 from runtime.catalogue import REPLY
 from runtime.config import Config, Mode
 from runtime.decision import Decider
 from runtime.doubting import Doubts
+from runtime.drifting import KEY as DRIFT
 from runtime.errors import BadInput, NotFound, Unavailable
 from runtime.guard import Modes
 from runtime.ingest import TEXT, Ingest
@@ -47,7 +49,7 @@ from runtime.situations import Catalogues
 CHOICES = 200  # actions offered for a correction
 MODES_KEY = "modes"
 SAY_TIMEOUT = 90.0  # seconds a person waits for an answer
-MODE_NAMES = ("observe", "confirm", "act")
+MODE_NAMES = ("observe", "apprentice", "confirm", "act")
 
 
 class Control:
@@ -67,6 +69,7 @@ class Control:
         store: Registry,
         remembering: Remembering,
         doubts: Doubts,
+        apprentice: Apprentice,
         restore_taught: Callable[[], Awaitable[None]],
         *,
         health: Callable[[], dict[str, Any]],
@@ -85,6 +88,7 @@ class Control:
         self._store = store
         self._remembering = remembering
         self._doubts = doubts
+        self._apprentice = apprentice
         self._restore_taught = restore_taught
         self._health = health
         self._topics = topics
@@ -107,7 +111,9 @@ class Control:
             "trial": await self._trial(release),
             "why": release.reason if release else "",
             "modes": await self.modes(),
+            "apprentice": await self._apprentice.report(),
             "kill": self._acting.guard.killed,
+            "drift": await self._drift(),
             "doubted": len(self._doubts.found.doubted),
             "distrusted": list(self._doubts.found.sources),
             "table": self._decider.table_on,
@@ -121,6 +127,11 @@ class Control:
         """How far the trial of what serves provisionally has come."""
         found = await self._journal.metadata(TRIAL) if release and release.provisional else None
         return dict(found) if release and found and found["release"] == release.id else None
+
+    async def _drift(self) -> dict[str, Any] | None:
+        """The last change of what people say or of what comes in, and whether a cycle has learnt since."""
+        found = await self._journal.metadata(DRIFT)
+        return {**found, "learnt": await self._journal.learnt_at() >= found["at"]} if found else None
 
     async def decisions(self, limit: int = 50, before: str = "", scope: str = "") -> list[dict[str, Any]]:
         found = await self._journal.decisions(limit=limit, before=before or None, scope=scope or None)

@@ -170,6 +170,7 @@ class Decider:
                 p_model=p,
                 candidates=_candidates(belief),
                 doubt=doubt,
+                novelty=_novelty(belief),
             )
         action, p_behaviour = self._explore(row.actions, belief)
         return self._decision(
@@ -182,6 +183,7 @@ class Decider:
             p_model=math.exp(belief.log_both[belief.actions.index(action)]),
             p_behaviour=p_behaviour,
             candidates=_candidates(belief),
+            novelty=_novelty(belief),
         )
 
     def believe(self, scope: str, text: str, row: Scored, trusted: Trust) -> Belief:
@@ -220,6 +222,7 @@ class Decider:
         p_behaviour: float = 1.0,
         candidates: tuple[Candidate, ...] = (),
         doubt: Doubt | None = None,
+        novelty: float | None = None,
         table_feedback: str | None = None,
         note: str = "",
     ) -> Decision:
@@ -235,6 +238,7 @@ class Decider:
             p_model=p_model,
             p_behaviour=p_behaviour,
             candidates=candidates,
+            novelty=novelty,
             chance=doubt.chance if doubt else None,
             plausible=doubt.plausible if doubt else (),
             choices=doubt.choices if doubt else (),
@@ -249,6 +253,10 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "the policy took too long"
     return str(error) if isinstance(error, CorrigibleError) else f"{type(error).__name__}: {error}"
+
+
+def _novelty(belief: Belief) -> float | None:
+    return belief.novelty if belief.log_memory else None
 
 
 def _candidates(belief: Belief) -> tuple[Candidate, ...]:

@@ -77,6 +77,7 @@ class Decision(Message, frozen=True, kw_only=True):
     p_model: float | None
     p_behaviour: float
     candidates: tuple[Candidate, ...] = ()
+    novelty: float | None = None  # in (0, 1]: 1 = nothing like it was ever taught; None = the memory was not asked
     chance: float | None = None  # that the likeliest is right, counting what nobody ever taught (`learning.knowing`)
     plausible: tuple[Action, ...] = ()  # the conformal set
     choices: tuple[Action, ...] = ()  # what a question offers; answered by a correction
@@ -102,7 +103,7 @@ OutcomeStatus = Literal[
     "applied",  # the device said so
     "sent",  # handed over; the device does not confirm
     "refused",  # the guard or a rule said no
-    "observed",  # mode `observe`: decided in silence
+    "observed",  # modes `observe` and `apprentice`: decided in silence
     "held",  # mode `confirm`: waits for a person
     "denied",  # a person said no
     "expired",
@@ -164,6 +165,18 @@ class Example(Message, frozen=True, kw_only=True):
     at: float
     rejected: Action | None = None  # what was decided instead, or the worse side of a preference
     reward: float = 1.0  # in [-1, 1]; below 0 the action was disliked and nobody said what is right
+
+
+class Witnessed(Message, frozen=True, kw_only=True):
+    """A decision, what became of it, and people's newest word on it: derived by a query, like an Example."""
+
+    at: float
+    action: Action
+    status: OutcomeStatus
+    word: str = ""  # the feedback's id; "" = nobody did or said anything
+    source: str = ""
+    right: Action | None = None  # what people did or said; None with a word: only that it was wrong
+    fields: dict[str, Scalar] = {}  # of the situation, where there is no word
 
 
 class Cycle(Message, frozen=True, kw_only=True):

@@ -24,6 +24,9 @@ class Metrics:
         self.outcomes = self._counter("outcomes", "what became of decisions", "status")
         self.releases = self._counter("releases", "adapters that began to serve", "why")
         self.cycles = self._counter("cycles", "learning cycles by their state", "state")
+        self.drifts = self._counter(
+            "drifts", "changes of what people say or of what comes in, that asked for a cycle", "of"
+        )
         self.fallbacks = self._counter("fallbacks", "decisions that fell back to `nothing`")
         self._decisions = self._counter("decisions", "decisions by who made them", "by")
         self._seconds = Histogram(

@@ -255,6 +255,7 @@ port = {port}
 
 [learner]
 after = 0      # the demo asks for its two cycles itself
+drift = false
 every = 0
 layers = "top:8"
 batch = 4

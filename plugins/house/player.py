@@ -100,7 +100,7 @@ class Player:
             await self._set(actuator, value, who if reaction.kind == "override" else APP)
         if reaction.kind == "correction":
             await self._port.correct(decided.id, case.right, who)
-        elif reaction.kind == "thanks":
+        elif reaction.kind == "thanks" and case.accepts(decided.action):  # nobody thanks for what was not carried out
             await self._port.accept(decided.id, who)
         told = {"event": reaction.kind, "number": case.number, "decision": decided.id}
         self._tell({**told, "who": who, "right": case.right_text})

@@ -137,7 +137,9 @@ def _config(options: Options, codec: Codec, scratch: Path) -> Config:
                 if options.mqtt
                 else {"mode": "none"}
             ),
-            "learner": base.learner.model_copy(update={"after": 0, "every": 0.0, "idle": 0.0, "seed": options.seed}),
+            "learner": base.learner.model_copy(
+                update={"after": 0, "every": 0.0, "idle": 0.0, "drift": False, "seed": options.seed}
+            ),
             "gate": base.gate.model_copy(update={"must_pass": str(options.must_pass or base.gate.must_pass)}),
             "policy": base.policy.model_copy(update={"ask": "never"}),  # what asking would bring is reckoned at the end
             "plugin": plugins,

@@ -32,12 +32,17 @@ def status(config: ConfigFile = None, json: AsJson = False) -> None:
         show.line("trial", "{wins} won and {losses} lost of {events} situations that people judged".format(**trial))
     if found.get("why"):
         show.line("because", found["why"])
+    if drift := found.get("drift"):
+        learnt = "learnt since" if drift["learnt"] else "to be learnt as soon as a cycle may begin"
+        show.line("changed", f"{show.when(drift['at'])}: {drift['reason']} ({learnt})")
     if found.get("doubted"):
         liars = f", all of {', '.join(found['distrusted'])} among it" if found.get("distrusted") else ""
         show.line("doubted", f"{found['doubted']} feedbacks{liars}; see `corrigible doubts`")
     show.line(
         "modes", ", ".join(f"{actuator}={mode}" for actuator, mode in found.get("modes", {}).items()) or "no actuators"
     )
+    for actuator, actions in found.get("apprentice", {}).items():
+        show.line("apprentice", f"{actuator}: {show.apprentice(actions)}")
     show.line("kill switch", "ON: nothing is commanded" if found.get("kill") else "off")
     show.line("counted", ", ".join(f"{count} {name}" for name, count in found.get("counts", {}).items()))
     show.line("learning", _cycle(found.get("cycle"), found.get("feedback_since", 0)))

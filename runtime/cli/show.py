@@ -64,3 +64,13 @@ def when(at: float | None) -> str:
 
 def percent(p: float | None) -> str:
     return "" if p is None else f"{100 * p:.1f} %"
+
+
+def apprentice(actions: list[dict[str, Any]]) -> str:
+    """`acts by itself: on (1 of 12 put right); in silence: dim (3 of 7 like people)`."""
+    parts = []
+    for acts, label in ((True, "acts by itself"), (False, "in silence")):
+        told = [f"{row['action']} ({row['cases']})" for row in actions if row["acts"] == acts]
+        if told:
+            parts.append(f"{label}: {', '.join(told)}")
+    return "; ".join(parts)

@@ -121,11 +121,11 @@ def _released(release: dict[str, Any], json: bool) -> None:
 
 def modes(
     actuator: Annotated[str, typer.Argument(help="The actuator to switch; without it all are listed.")] = "",
-    mode: Annotated[str, typer.Argument(help="observe, confirm or act")] = "",
+    mode: Annotated[str, typer.Argument(help="observe, apprentice, confirm or act")] = "",
     config: ConfigFile = None,
     json: AsJson = False,
 ) -> None:
-    """List the actuators' modes, or switch one: observe, confirm or act."""
+    """List the actuators' modes, or switch one: observe, apprentice, confirm or act."""
     settings = link.settings(config)
     if actuator and mode:
         link.ask(settings, "set_mode", actuator=actuator, mode=mode)
@@ -133,7 +133,11 @@ def modes(
     if json:
         show.as_json(found)
         return
-    show.table(["actuator", "mode"], [[name, now] for name, now in found.items()])
+    shown = link.ask(settings, "status").get("apprentice", {}) if "apprentice" in found.values() else {}
+    rows = [
+        [name, now, show.apprentice(shown.get(name, []) if now == "apprentice" else [])] for name, now in found.items()
+    ]
+    show.table(["actuator", "mode", ""], rows)
 
 
 def kill(

@@ -3,7 +3,7 @@
 const KEPT = 100; // decisions on the page
 const LOOK = 5000; // milliseconds between looks at status, modes and curve
 const RETRY = 2000; // milliseconds before the stream is opened again
-const MODES = ["observe", "confirm", "act"];
+const MODES = ["observe", "apprentice", "confirm", "act"];
 const $ = (id) => document.getElementById(id);
 
 // ---- the token: from the link's fragment, once, then from this tab's own storage ---------------------------------

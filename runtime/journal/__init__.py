@@ -29,6 +29,7 @@ from runtime.messages import (
     Percept,
     Quarantined,
     Release,
+    Witnessed,
 )
 from runtime.payload import quarantined_feedback
 
@@ -173,11 +174,26 @@ class Journal:
     async def feedback_since(self, at: float) -> int:
         return int((await self._rows("feedback_since", at=at))[0][0])
 
+    async def learnt_at(self) -> float:
+        """When the newest cycle began that came to an end, 0 if none did."""
+        return float((await self._rows("learnt_at"))[0][0])
+
     async def complaints(self, adapter: str, *, settled: float, limit: int) -> list[bool]:
         """Whether people complained, of the newest decisions that a version and the memory made, oldest first; those that
         were made after `settled` only if somebody said something."""
         found = await self._rows("complaints", adapter=adapter, settled=settled, limit=limit)
         return [bool(complaint) for (complaint,) in reversed(found)]
+
+    async def witnessed(self, scope: str, *, limit: int) -> list[Witnessed]:
+        """The newest decisions of a scope with what became of them and what people said, oldest first; without fallbacks,
+        questions and what versions decided that were taken back."""
+        return [_witnessed(*found) for found in reversed(await self._rows("witnessed", scope=scope, limit=limit))]
+
+    async def corrected(self, *, since: float, limit: int) -> list[bool]:
+        """Whether people corrected it, of the newest decisions after `since` up to the last that somebody spoke of, oldest
+        first."""
+        found = await self._rows("corrected", since=since, limit=limit)
+        return [bool(corrected) for (corrected,) in reversed(found)]
 
     async def releases(self, lane: str = "default", limit: int = 50) -> list[Release]:
         return await self._all(Release, "releases", lane=lane, limit=limit)
@@ -259,6 +275,16 @@ async def _migrate(connection: aiosqlite.Connection, path: Path) -> None:
 
 def _observation(body: str, payload: bytes) -> Observation:
     return msgspec.structs.replace(msgspec.json.decode(body, type=Observation), payload=payload)
+
+
+def _witnessed(
+    at: float, action: str, status: Any, word: str, source: str, right: str | None, fields: str | None
+) -> Witnessed:
+    return Witnessed(
+        at=at, action=msgspec.json.decode(action, type=Action), status=status, word=word, source=source,
+        right=msgspec.json.decode(right, type=Action) if right else None,
+        fields=msgspec.json.decode(fields) if fields else {},
+    )  # fmt: skip
 
 
 def _example(found: Any) -> Example:

@@ -100,6 +100,7 @@ class Learner:
         self._cases = cases.read(config.gate.must_pass)
         self._asked = asyncio.Event()
         self._new = 0  # feedbacks since the last cycle began
+        self._drift = ""  # what changed since then
         self._last = clock()
         self.current: Cycle | None = None
         self.process: trainer.Trainer | None = None
@@ -109,6 +110,10 @@ class Learner:
     def ask(self) -> None:
         """Start a cycle as soon as none is running."""
         self._asked.set()
+
+    def drifted(self, reason: str) -> None:
+        """People's habits, or what comes in, have changed: a cycle is due as soon as one may begin by itself."""
+        self._drift = reason
 
     async def unlearn(self) -> bool:
         """Feedback was taken back. True if the serving weights were taught by it: a cycle will make others."""
@@ -173,6 +178,8 @@ class Learner:
             return ""
         if resting:
             return "idle"
+        if self._drift:
+            return "drift"
         if settings.after and self._new >= settings.after:
             return "count"
         return "time" if settings.every and now - self._last >= settings.every else ""
@@ -197,7 +204,8 @@ class Learner:
         """One cycle; returns how it ended, never raises for what the trainer does. `whole`: train on everything, however
         long it takes, and search for better settings if `[learner] tune` says so."""
         self._new, self._last = 0, self._clock()
-        cycle = Cycle(id=new_id("cy"), state="running", started_at=self._clock())
+        cycle = Cycle(id=new_id("cy"), state="running", reason=self._drift, started_at=self._clock())
+        self._drift = ""
         try:
             return await self._learn(cycle, whole)
         except (CorrigibleError, OSError) as error:
@@ -215,7 +223,8 @@ class Learner:
                 await self._unlearnt("base")
             return await self._finish(cycle, "failed", "there is no feedback to learn from yet")
         trained = frozenset() if tainted else self._champions_lessons(judged=True)
-        train, held = curation.split(curation.recent(examples, settings.half_life), settings, self._render, trained)
+        half_life = settings.half_life / (2 if cycle.reason else 1)  # after a change the past counts for less
+        train, held = curation.split(curation.recent(examples, half_life), settings, self._render, trained)
         speed = 0.0 if whole or tainted else plan.speed(await self._journal.cycles())
         champion = "" if tainted else self._judged(self._serving.adapter)  # what must be unlearnt is no measure
         planned = plan.make(train, settings, speed=speed, champion=champion, trained=trained)
@@ -308,7 +317,7 @@ class Learner:
             trust=await self._trust(directory, report),
         )  # fmt: skip
         doubts = self._doubts.report() if self._doubts is not None else {}
-        facts = {**msgspec.to_builtins(replace(report, judged=())), **doubts, "adapter": adapter}
+        facts = {**msgspec.to_builtins(replace(report, judged=())), **doubts, "drift": cycle.reason, "adapter": adapter}
         cycle = replace(self.current or cycle, adapter=adapter, report=facts)
         if verdict.state == "rejected":
             return await self._finish(cycle, "rejected", verdict.reason)

@@ -69,6 +69,8 @@ SHOWN = [
     (["status"], "3 won and 1 lost of 20 situations"),
     (["status"], "did worse than 3f9c0a1b2c3d"),
     (["status"], "12 feedbacks, all of Eve among it"),
+    (["status"], "31 % of the last 60 (to be learnt as soon as a cycle may begin)"),
+    (["status"], "lamp: acts by itself: on (1 of 12 put right); in silence: dim (3 of 7 like people)"),
     (["decisions"], "lamp off"),
     (["explain", "last"], "52.0 %"),
     (["feedback", "last", "--correct", "lamp dim"], "correction fb-1"),

@@ -74,6 +74,18 @@ class Remembered:
             "provisional": True,
             "trial": {"release": "re-1", "wins": 3, "losses": 1, "events": 20},
             "why": "a1b2c3d4e5f6 did worse than 3f9c0a1b2c3d",
+            "drift": {
+                "of": "corrections",
+                "at": 0.0,
+                "learnt": False,
+                "reason": "what people say changed: 31 % of the last 60",
+            },
+            "apprentice": {
+                "lamp": [
+                    {"action": "on", "acts": True, "cases": "1 of 12 put right", "reason": ""},
+                    {"action": "dim", "acts": False, "cases": "3 of 7 like people", "reason": ""},
+                ]
+            },
             "doubted": 12,
             "distrusted": ["Eve"],
             "modes": await self.modes(),

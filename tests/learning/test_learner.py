@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 from runtime import config
 from runtime.bus import Bus
 from runtime.decision import Serving
+from runtime.drifting import Drifting
 from runtime.errors import NotFound, Unavailable
 from runtime.journal import Journal
 from runtime.learning import jobs, learner, registry, trainer
@@ -281,6 +282,46 @@ async def test_a_cycle_cut_off_by_a_restart_is_closed_and_enough_feedback_starts
         assert (seen.state, seen.examples) == ("provisional", 4)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_change_of_what_people_say_starts_a_cycle_before_count_and_hour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with parts(tmp_path, monkeypatch, taught=0, after=0, every=0, half_life=8) as p:
+        p.trainer_makes(1.0)
+        cycles = p.bus.subscribe(Cycle)
+        stage = Drifting(p.journal, p.learner, Metrics(), clock=lambda: 90.0)
+        tasks = [
+            asyncio.create_task(stage.run(p.bus.subscribe(Decision, Feedback))),
+            asyncio.create_task(p.learner.run(p.bus.subscribe(Feedback), SimpleNamespace(last_at=0.0))),
+        ]
+        for number in range(60):
+            await p.journal.put(percept(number, f"situation {number}"), decision(number, BRIGHT, float(number)))
+        for number in range(60, 80):
+            await p.bus.publish(await teach(p.journal, number))
+        async with asyncio.timeout(SAFETY):
+            began = await cycles.get()
+            while (ended := await cycles.get()).state == "running":
+                pass
+        assert began.reason.startswith("what people say changed: 100 % of the last ")
+        assert (ended.state, ended.report["drift"]) == ("provisional", began.reason)
+        weights = sorted(example.weight for example in jobs.read(p.folder / "jobs" / ended.id)[1])
+        assert weights[-5] == pytest.approx(0.5 * weights[-1]), "half the half-life: four examples, not eight"
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize("settings", [{"hours": "22:00-06:00"}, {"enabled": False}])
+async def test_a_change_respects_what_the_learner_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    async with parts(tmp_path, monkeypatch, after=0, every=0, **settings) as p:
+        monkeypatch.setattr(p.learner, "_clock", lambda: NOON)
+        monkeypatch.setattr(p.learner, "_timezone", UTC)
+        p.learner._new = 1
+        p.learner.drifted("what people say changed")
+        assert p.learner._due(SimpleNamespace(last_at=0.0)) == ""
 
 
 async def test_rollback_and_restart_serve_what_the_journal_says(

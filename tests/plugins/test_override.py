@@ -15,7 +15,18 @@ from plugins.house import Case, stream
 from plugins.house.model import BY_ACTUATOR, Value, catalogue, set_to
 from plugins.house.resident import Resident
 from plugins.override import Device, Override
-from runtime.messages import NOTHING, Action, Candidate, Command, Decision, Feedback, Observation, Percept
+from runtime.messages import (
+    NOTHING,
+    Action,
+    Candidate,
+    Command,
+    Decision,
+    Feedback,
+    Observation,
+    Outcome,
+    OutcomeStatus,
+    Percept,
+)
 
 LAMP = "living_room_lamp"
 WATCHED = ["*_lamp", "*_blind", "*_fan", "*_heating"]
@@ -55,7 +66,11 @@ class Room:
             Observation(id=f"ob-{next(self._numbers)}", topic=topic, payload=msgspec.json.encode(body), at=self.now)
         )
 
-    def _tell(self, message: Percept | Decision | Command | Observation) -> None:
+    def silent(self, decision: Decision, status: OutcomeStatus = "observed") -> None:
+        command = decision.id.replace("dc", "cm")
+        self._tell(Outcome(id="oc", decision_id=decision.id, command_id=command, status=status, at=self.now))
+
+    def _tell(self, message: Percept | Decision | Command | Observation | Outcome) -> None:
         self.now += 0.01
         self.noticed.extend(self.critic.criticise(message))
 
@@ -88,6 +103,27 @@ def test_nothing_can_be_wrong_too() -> None:
     decision = room.decide("living_room", NOTHING)
     room.report(LAMP, "dim")
     assert [(f.decision_id, f.action) for f in room.noticed] == [(decision.id, set_to(LAMP, "dim"))]
+
+
+@pytest.mark.parametrize("status", ["observed", "refused", "expired"])
+def test_doing_by_hand_what_was_not_carried_out_is_an_acceptance(status: OutcomeStatus) -> None:
+    room = Room()
+    room.report(LAMP, "off")
+    decision = room.decide("living_room", set_to(LAMP, "bright"))
+    room.silent(decision, status)
+    room.report(LAMP, "bright", "Ana")
+    room.report(LAMP, "dim", "Ana")
+    told = [(f.decision_id, f.kind, f.action) for f in room.noticed]
+    assert told == [(decision.id, "acceptance", None), (decision.id, "override", set_to(LAMP, "dim"))]
+
+
+def test_trying_another_and_putting_it_back_means_nothing_was_right() -> None:
+    room = Room()
+    room.report(LAMP, "off")
+    room.silent(room.decide("living_room", set_to(LAMP, "bright")))
+    for value in ("dim", "off"):
+        room.report(LAMP, value, "Ana")
+    assert [f.action for f in room.noticed] == [set_to(LAMP, "dim"), NOTHING]
 
 
 @pytest.mark.parametrize("undo_first", [True, False])
