@@ -29,10 +29,12 @@ from runtime.messages import (
     Percept,
     Quarantined,
     Release,
+    Turn,
 )
 from runtime.payload import quarantined_feedback
 
 SCHEMA_VERSION = 3
+TURNS_PAGE = 1000  # decisions read at once, so that nobody who writes waits long
 CURVE_WINDOW = 50  # judged decisions an accuracy point of the page looks back over
 M = TypeVar("M", bound=Message)
 
@@ -179,6 +181,17 @@ class Journal:
         found = await self._rows("complaints", adapter=adapter, settled=settled, limit=limit)
         return [bool(complaint) for (complaint,) in reversed(found)]
 
+    async def turns(self, limit: int) -> list[Turn]:
+        """The newest `limit` decisions as people took them, oldest first; rehearsals left out."""
+        found: list[Any] = []
+        while len(found) < limit:
+            before, size = found[-1][0] if found else 2**63 - 1, min(TURNS_PAGE, limit - len(found))
+            page = await self._rows("turns", before=before, limit=size)
+            found.extend(page)
+            if len(page) < size:
+                break
+        return [_turn(*row) for row in reversed(found)]
+
     async def releases(self, lane: str = "default", limit: int = 50) -> list[Release]:
         return await self._all(Release, "releases", lane=lane, limit=limit)
 
@@ -259,6 +272,16 @@ async def _migrate(connection: aiosqlite.Connection, path: Path) -> None:
 
 def _observation(body: str, payload: bytes) -> Observation:
     return msgspec.structs.replace(msgspec.json.decode(body, type=Observation), payload=payload)
+
+
+def _turn(
+    _: int, id: str, at: float, scope: str, adapter: str, question: int, decided: str, right: str, rating: float | None,
+    words: str, who: str,
+) -> Turn:  # fmt: skip
+    return Turn(
+        decision=id, at=at, scope=scope, who=who, words=words, adapter=adapter, question=bool(question), decided=decided,
+        right=right, rating=rating,
+    )  # fmt: skip
 
 
 def _example(found: Any) -> Example:
