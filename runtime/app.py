@@ -81,7 +81,7 @@ class App:
         actuators = loading.of_role(plugins, Actuator)
         self.catalogues = Catalogues([plugin.tools() for plugin in actuators])
         self.serving = Serving("base")
-        self.memory = Memory()
+        self.memory = Memory(config.policy.consolidate)
         self.doubts = Doubts(journal, self.memory if config.policy.memory else None, self._rendered)
         self.doubts.on_change = self._believe
         self.table = CorrectionTable(self.doubts.trusts)
@@ -108,6 +108,8 @@ class App:
             journal, self.bus, policy, self.catalogues, self.store, self.serving, config, self.metrics, policy.base,
             memory=self.memory if config.policy.memory else None, doubts=self.doubts, timezone=self.zone,
         )  # fmt: skip
+        if config.policy.consolidate < 1:
+            self.learner.on_serve = self.remembering.consolidate
         self.probation = Probation(journal, policy, self.catalogues, self.learner)
         policy.on_busy = self.learner.yield_to
         self.restored = False

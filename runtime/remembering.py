@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -108,7 +108,7 @@ class Remembering:
                 part = own[start : start + PART]
                 features = await self._features(scope, [example.text for example in part])
                 found.extend((self._lesson(example), feature) for example, feature in zip(part, features, strict=True))
-        fresh = Memory()
+        fresh = self._memory.blank()
         await asyncio.to_thread(fresh.restore, found)  # a second for thousands of lessons: not on the loop
         self._memory.adopt(fresh)
         if found:
@@ -150,4 +150,10 @@ class Remembering:
         """Some lessons count something else from now on (by id)."""
         async with self._turn:
             fresh = await asyncio.to_thread(self._memory.reweighed, weights)
+            self._memory.adopt(fresh)
+
+    async def consolidate(self, learnt: Collection[str]) -> None:
+        """Other weights serve, and they have learnt these lessons (ids)."""
+        async with self._turn:
+            fresh = await asyncio.to_thread(self._memory.consolidated, learnt)
             self._memory.adopt(fresh)

@@ -7,7 +7,7 @@ Everything about a lesson has a closed form: what the memory would say without i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -48,7 +48,9 @@ class Recalled:
 class Memory:
     """Lessons with their features; `recall` never changes anything."""
 
-    def __init__(self) -> None:
+    def __init__(self, part: float = 1.0, learnt: Collection[str] = ()) -> None:
+        """`part`: of its weight that a lesson keeps once the weights that serve have learnt it (`learnt`, ids)."""
+        self._part, self._learnt = part, frozenset(learnt)
         self._clear(0)
 
     def __len__(self) -> int:
@@ -85,7 +87,7 @@ class Memory:
             self._place(lesson, feature)
         kept = [(i, lesson) for i, lesson in enumerate(self._lessons) if lesson is not None]
         places = [i for i, _ in kept]
-        weights = np.array([lesson.weight for _, lesson in kept])
+        weights = np.array([self._counts(lesson) for _, lesson in kept])
         x = self._features[places].astype(np.float64)
         weighted = x * weights[:, None]
         self._solved = np.linalg.inv(weighted.T @ x + RIDGE * np.eye(x.shape[1])).astype(np.float32)
@@ -105,7 +107,7 @@ class Memory:
         if before is not None:
             self._take_away(before)
         place = self._place(lesson, feature)
-        self._shift(place, lesson.weight)
+        self._shift(place, self._counts(lesson))
 
     def forget(self, ids: Iterable[str]) -> None:
         for lesson in ids:
@@ -114,13 +116,27 @@ class Memory:
 
     def reweighed(self, weights: Mapping[str, float]) -> Memory:
         """The same lessons, where some count something else (by id)."""
-        other = Memory()
+        return self._made_anew(self._learnt, weights)
+
+    def consolidated(self, learnt: Collection[str]) -> Memory:
+        """The same lessons beside weights that have learnt these (ids): they lose memory weight, and stay as explanations."""
+        return self._made_anew(learnt, {})
+
+    def _made_anew(self, learnt: Collection[str], weights: Mapping[str, float]) -> Memory:
+        other = self.blank(learnt)
         other.restore(
             (replace(lesson, weight=weights.get(lesson.id, lesson.weight)), self._features[place].copy())
             for place, lesson in enumerate(self._lessons)
             if lesson is not None
         )
         return other
+
+    def blank(self, learnt: Collection[str] | None = None) -> Memory:
+        """One without lessons, beside the same weights or others."""
+        return Memory(self._part, self._learnt if learnt is None else learnt)
+
+    def _counts(self, lesson: Lesson) -> float:
+        return lesson.weight * (self._part if lesson.id in self._learnt else 1.0)
 
     def lessons(self) -> list[Lesson]:
         return [lesson for lesson in self._lessons if lesson is not None]
@@ -152,7 +168,7 @@ class Memory:
     def _take_away(self, place: int) -> None:
         lesson = self._lessons[place]
         assert lesson is not None
-        self._shift(place, -lesson.weight)
+        self._shift(place, -self._counts(lesson))
         self._drop(place)
 
     def _drop(self, place: int) -> None:
@@ -192,12 +208,12 @@ class Memory:
         others = [other for other in self._scope[known.scope] if other != place]
         if not others:
             return None
-        leverage = known.weight * float(feature @ self._solved @ feature)
+        leverage = self._counts(known) * float(feature @ self._solved @ feature)
         said = feature @ self._answers
         said[self._column[place]] -= leverage
         said /= max(1.0 - leverage, 1e-6)
         novelty = self._novelty(feature)
-        before = novelty / max(1.0 - novelty * known.weight / RIDGE, 1e-6)  # Sherman and Morrison again, backwards
+        before = novelty / max(1.0 - novelty * self._counts(known) / RIDGE, 1e-6)  # Sherman and Morrison again, backwards
         return self._said(known.scope, others, said, self._features[others] @ feature, min(before, 1.0))
 
     def unheard(self, lesson: str) -> Recalled | None:
@@ -211,7 +227,7 @@ class Memory:
         if not others or len(hidden) > HIDDEN:
             return None
         rows = self._features[hidden]
-        weights = np.array([self._lessons[place].weight for place in hidden])  # type: ignore[union-attr]
+        weights = np.array([self._counts(self._lessons[place]) for place in hidden])  # type: ignore[arg-type]
         gains = (rows @ self._solved).astype(np.float64)
         here = gains @ feature
         part = np.linalg.solve(np.diag(1 / weights) - gains @ rows.T, here)  # Woodbury's formula, backwards
@@ -244,7 +260,7 @@ class Memory:
         for place in self._scope.get(scope, ()):
             lesson = self._lessons[place]
             if lesson is not None and self._column[place] == column:
-                found.append((lesson, lesson.weight * float(self._features[place] @ gain)))
+                found.append((lesson, self._counts(lesson) * float(self._features[place] @ gain)))
         return sorted(found, key=lambda pair: -pair[1])[:CAUSES]
 
 
