@@ -64,4 +64,3 @@ def words_of(text: str) -> Words:
 def alike(one: Words, other: Words) -> bool:
     together = len(one | other)
     return bool(together) and len(one & other) >= ALIKE * together
-

@@ -42,7 +42,11 @@ class Metrics:
             "corrigible_decision_seconds", "seconds a decision took", ["by"], buckets=BUCKETS, registry=self._registry
         )
         self._content = {
-            name: Gauge(f"corrigible_satisfaction_{name}", f"{what}, last 7 days; NaN = nothing to tell it from", registry=self._registry)
+            name: Gauge(
+                f"corrigible_satisfaction_{name}",
+                f"{what}, last 7 days; NaN = nothing to tell it from",
+                registry=self._registry,
+            )
             for name, what in CONTENT.items()
         }
         info = Gauge("corrigible_info", "the running version", ["version"], registry=self._registry)

@@ -31,17 +31,23 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
         yield opened
 
 
-async def lived(journal: Journal, number: int, at: float, *, says: str = "", adapter: str = "base", by: str = "model") -> None:
+async def lived(
+    journal: Journal, number: int, at: float, *, says: str = "", adapter: str = "base", by: str = "model"
+) -> None:
     """One decision for bright light."""
     fields = {"says": says, "who": "Ana"} if says else {}
-    woke = replace(percept(number, says or f"sensors {number}"), at=at, kind="speech" if says else "sensor", fields=fields)
+    woke = replace(
+        percept(number, says or f"sensors {number}"), at=at, kind="speech" if says else "sensor", fields=fields
+    )
     await journal.put(woke, replace(decision(number, BRIGHT, at), adapter=adapter, by=by))
 
 
 async def say(journal: Journal, on: int, kind: FeedbackKind, at: float = NOW, rating: float | None = None) -> str:
     action = DIM if kind in ("correction", "override") else None
     id = f"fb-{on}-{kind}-{rating}"
-    await journal.put(Feedback(id=id, decision_id=f"dc-{on}", kind=kind, source="Ana", at=at, action=action, rating=rating))
+    await journal.put(
+        Feedback(id=id, decision_id=f"dc-{on}", kind=kind, source="Ana", at=at, action=action, rating=rating)
+    )
     return id
 
 
@@ -194,7 +200,10 @@ async def test_the_terminal_says_it_in_words(tmp_path: Path) -> None:
     await filled(tmp_path / "data")
     said = corrigible("satisfaction", cwd=tmp_path).stdout
     assert "no decision yet that people could judge" in said
-    assert "24 of 60 judged decisions were corrected or overridden (40.0 %); corrections: going down (0.80, then 0.00)" in said
+    assert (
+        "24 of 60 judged decisions were corrected or overridden (40.0 %); corrections: going down (0.80, then 0.00)"
+        in said
+    )
     assert "60 ratings, +0.20 on average (from -1 to +1); going up (-0.60, then 1.00)" in said
     assert "happier: fewer complaints" in said
     told: dict[str, Any] = json.loads(corrigible("satisfaction", "--days", "30", "--json", cwd=tmp_path).stdout)

@@ -78,10 +78,11 @@ def test_alike_shares_are_seldom_told_apart_and_unlike_ones_mostly() -> None:
     drawn = random.Random(11)
 
     def told(p: float, q: float) -> float:
-        rows = [(sum(drawn.random() < p for _ in range(100)), sum(drawn.random() < q for _ in range(100))) for _ in range(300)]
+        rows = [
+            (sum(drawn.random() < p for _ in range(100)), sum(drawn.random() < q for _ in range(100)))
+            for _ in range(300)
+        ]
         return sum(difference(a, 100, b, 100) == "fewer" for a, b in rows) / len(rows)
 
     assert told(0.2, 0.2) < 0.04
     assert told(0.1, 0.35) > 0.9
-
-

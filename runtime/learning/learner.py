@@ -105,7 +105,9 @@ class Learner:
         self.process: trainer.Trainer | None = None
         self.spare: trainer.Trainer | None = None  # has the model loaded and waits for a job
         self._loaded: list[str] = []  # adapters the worker holds, newest last
-        self.on_serve: Callable[[Collection[str]], Awaitable[None]] = _nobody  # told which lessons what serves has learnt
+        self.on_serve: Callable[[Collection[str]], Awaitable[None]] = (
+            _nobody  # told which lessons what serves has learnt
+        )
 
     def ask(self) -> None:
         """Start a cycle as soon as none is running."""

@@ -213,7 +213,9 @@ class Memory:
         said[self._column[place]] -= leverage
         said /= max(1.0 - leverage, 1e-6)
         novelty = self._novelty(feature)
-        before = novelty / max(1.0 - novelty * self._counts(known) / RIDGE, 1e-6)  # Sherman and Morrison again, backwards
+        before = novelty / max(
+            1.0 - novelty * self._counts(known) / RIDGE, 1e-6
+        )  # Sherman and Morrison again, backwards
         return self._said(known.scope, others, said, self._features[others] @ feature, min(before, 1.0))
 
     def unheard(self, lesson: str) -> Recalled | None:

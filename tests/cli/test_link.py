@@ -81,7 +81,10 @@ SHOWN = [
     (["kill", "on"], "nothing is commanded"),
     (["table", "off"], "the model answers everything"),
     (["memory", "off"], "the weights decide alone"),
-    (["status"], "left 80.0 % of 5 decisions as they were, rated +0.50 (too few to tell a trend), came back with the same thing 1 of 5 times"),
+    (
+        ["status"],
+        "left 80.0 % of 5 decisions as they were, rated +0.50 (too few to tell a trend), came back with the same thing 1 of 5 times",
+    ),
     (["status"], "memory of similar situations off"),
     (["satisfaction"], "1 of 5 judged decisions were corrected or overridden (20.0 %)"),
     (["satisfaction", "--days", "2"], "the last 2 days"),
