@@ -108,8 +108,7 @@ class App:
             journal, self.bus, policy, self.catalogues, self.store, self.serving, config, self.metrics, policy.base,
             memory=self.memory if config.policy.memory else None, doubts=self.doubts, timezone=self.zone,
         )  # fmt: skip
-        if config.policy.consolidate < 1:
-            self.learner.on_serve = self.remembering.consolidate
+        self.learner.on_serve = self.remembering.beside
         self.probation = Probation(journal, policy, self.catalogues, self.learner)
         policy.on_busy = self.learner.yield_to
         self.restored = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -19,6 +19,7 @@ from runtime.errors import CorrigibleError
 from runtime.journal import Journal
 from runtime.learning import curation
 from runtime.learning.memory import Floats, Lesson, Memory, unpacked
+from runtime.learning.registry import Manifest
 from runtime.messages import Action, Example, Feedback
 from runtime.situations import Catalogues
 
@@ -152,8 +153,13 @@ class Remembering:
             fresh = await asyncio.to_thread(self._memory.reweighed, weights)
             self._memory.adopt(fresh)
 
-    async def consolidate(self, learnt: Collection[str]) -> None:
-        """Other weights serve, and they have learnt these lessons (ids)."""
+    async def beside(self, versions: Mapping[str, Manifest]) -> None:
+        """These versions decide from now on. What all of them have learnt loses weight, if lessons are consolidated."""
         async with self._turn:
-            fresh = await asyncio.to_thread(self._memory.consolidated, learnt)
-            self._memory.adopt(fresh)
+            self._memory.beside({version: manifest.lineage for version, manifest in versions.items()})
+            learnt = [frozenset(manifest.learnt) for manifest in versions.values()]
+            if self._memory.consolidates:
+                fresh = await asyncio.to_thread(
+                    self._memory.consolidated, frozenset.intersection(*learnt) if learnt else ()
+                )
+                self._memory.adopt(fresh)

@@ -157,7 +157,8 @@ class Session:
             texts, catalogue, app.serving.adapter, gold=gold, feature=app.decider.memory_on
         )  # fmt: skip
         believed = [
-            app.decider.believe(SCOPE, text, row, app.serving.trust) for text, row in zip(texts, rows, strict=True)
+            app.decider.believe(SCOPE, text, row, app.serving.trust, app.serving.adapter)
+            for text, row in zip(texts, rows, strict=True)
         ]
         tables = [self._table(text) for text in texts]
         return Judged(gold, rows, believed, tables, app.serving.trust, app.config.policy.miss)

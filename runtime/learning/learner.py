@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -105,9 +105,8 @@ class Learner:
         self.process: trainer.Trainer | None = None
         self.spare: trainer.Trainer | None = None  # has the model loaded and waits for a job
         self._loaded: list[str] = []  # adapters the worker holds, newest last
-        self.on_serve: Callable[[Collection[str]], Awaitable[None]] = (
-            _nobody  # told which lessons what serves has learnt
-        )
+        # told which versions decide from now on
+        self.on_serve: Callable[[Mapping[str, registry.Manifest]], Awaitable[None]] = _nobody
 
     def ask(self) -> None:
         """Start a cycle as soon as none is running."""
@@ -332,7 +331,7 @@ class Learner:
         if self._memory is None:
             return trust.ADAPTER
         memory = self._memory
-        if self._config.policy.consolidate < 1:
+        if memory.consolidates:
             memory = await asyncio.to_thread(memory.consolidated, report.learnt)
         right = {example.id: example.action for example in (await asyncio.to_thread(jobs.read, directory))[2]}
         seen = []
@@ -395,12 +394,8 @@ class Learner:
         self._serving.against = (against, self._trusted(against)) if shared else None
         self._serving.share = self._config.gate.share
         self._serving.adapter, self._serving.trust = adapter, self._trusted(adapter)
-        both = (adapter, against) if shared else (adapter,)
-        await self.on_serve(frozenset.intersection(*(self._learnt_by(one) for one in both)))
-
-    def _learnt_by(self, adapter: str) -> frozenset[str]:
-        """Ids of the lessons that a version is sure of by itself."""
-        return frozenset(() if adapter == "base" else self._store.manifest(adapter).learnt)
+        deciding = (adapter, against) if shared else (adapter,)
+        await self.on_serve({one: self._store.manifest(one) for one in deciding if one != "base"})
 
     def _trusted(self, adapter: str) -> Trust:
         return trust.BASE if adapter == "base" else trust.trust_of(self._store.manifest(adapter).scores)
@@ -482,5 +477,5 @@ class Learner:
         return done
 
 
-async def _nobody(learnt: Collection[str]) -> None:
-    """Before the parts are wired, and where nothing is consolidated."""
+async def _nobody(versions: Mapping[str, registry.Manifest]) -> None:
+    """Before the parts are wired."""

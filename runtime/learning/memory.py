@@ -19,6 +19,7 @@ from runtime.messages import Action
 RIDGE = 0.2  # added to the diagonal; features have length 1
 CAUSES = 8  # lessons named as causes, at most
 HIDDEN = 200  # lessons of one answer that can be left out at once: 20 ms
+DOUBTED = 0.05  # a lesson that counts no more than this is not believed
 FIRST = 256  # lessons there is room for at the beginning
 Floats = NDArray[np.float32]
 
@@ -43,6 +44,7 @@ class Recalled:
     near: Floats  # [K] cosine to the nearest lesson with this action
     novelty: float  # in (0, 1]: 1 = nothing like it was ever taught
     lessons: int  # there were in its scope
+    untaught: tuple[Action, ...] = ()  # of the actions, those that the weights beside it were never taught
 
 
 class Memory:
@@ -51,6 +53,7 @@ class Memory:
     def __init__(self, part: float = 1.0, learnt: Collection[str] = ()) -> None:
         """`part`: of its weight that a lesson keeps once the weights that serve have learnt it (`learnt`, ids)."""
         self._part, self._learnt = part, frozenset(learnt)
+        self._versions: dict[str, frozenset[str]] = {}  # weights that decide -> lessons they were trained on
         self._clear(0)
 
     def __len__(self) -> int:
@@ -58,6 +61,11 @@ class Memory:
 
     def __contains__(self, lesson: str) -> bool:
         return lesson in self._by_id
+
+    @property
+    def consolidates(self) -> bool:
+        """Lessons lose weight once they are learnt."""
+        return self._part < 1
 
     def knows(self, scope: str, text: str) -> bool:
         """True if something was taught in this very situation."""
@@ -69,6 +77,8 @@ class Memory:
         self._by_id: dict[str, int] = {}
         self._columns: dict[tuple[str, bytes], int] = {}  # (scope, action) -> column
         self._actions: dict[str, list[tuple[int, Action]]] = {}  # scope -> its columns
+        self._taught: dict[str, set[int]] = {version: set() for version in self._versions}  # -> columns
+        self._believed: set[int] = set()  # columns with a lesson that counts
         self._features: Floats = np.zeros((FIRST, size), np.float32)
         self._column: NDArray[np.int64] = np.zeros(FIRST, np.int64)
         self._scope: dict[str, list[int]] = {}  # places
@@ -133,7 +143,25 @@ class Memory:
 
     def blank(self, learnt: Collection[str] | None = None) -> Memory:
         """One without lessons, beside the same weights or others."""
-        return Memory(self._part, self._learnt if learnt is None else learnt)
+        other = Memory(self._part, self._learnt if learnt is None else learnt)
+        other.beside(self._versions)
+        return other
+
+    def beside(self, versions: Mapping[str, Collection[str]]) -> None:
+        """These weights decide from now on; each was trained on the lessons (ids) of its lineage."""
+        self._versions = {version: frozenset(lineage) for version, lineage in versions.items()}
+        self._taught = {version: set() for version in self._versions}
+        for place, lesson in enumerate(self._lessons):
+            if lesson is not None:
+                self._note(lesson, int(self._column[place]))
+
+    def _note(self, lesson: Lesson, column: int) -> None:
+        """Who was taught this action."""
+        if lesson.weight > DOUBTED:
+            self._believed.add(column)
+        for version, lineage in self._versions.items():
+            if lesson.id in lineage:
+                self._taught[version].add(column)
 
     def _counts(self, lesson: Lesson) -> float:
         return lesson.weight * (self._part if lesson.id in self._learnt else 1.0)
@@ -152,6 +180,7 @@ class Memory:
             self._column = np.concatenate([self._column, np.zeros_like(self._column)])
         self._lessons.append(lesson)
         self._features[place], self._column[place] = feature, self._column_of(lesson)
+        self._note(lesson, int(self._column[place]))
         self._places[lesson.scope, lesson.text] = self._by_id[lesson.id] = place
         self._scope.setdefault(lesson.scope, []).append(place)
         return place
@@ -190,14 +219,23 @@ class Memory:
 
     # --- questions ----------------------------------------------------------------------------------------------
 
-    def recall(self, scope: str, feature: Floats) -> Recalled | None:
-        """None if nothing was taught there."""
+    def recall(self, scope: str, feature: Floats, version: str = "") -> Recalled | None:
+        """None if nothing was taught there. `version` of the weights that are asked, too."""
         places = self._scope.get(scope)
         if not places:
             return None
-        return self._said(
+        found = self._said(
             scope, places, feature @ self._answers, self._features[places] @ feature, self._novelty(feature)
         )
+        return replace(found, untaught=self._untaught(scope, version))
+
+    def _untaught(self, scope: str, version: str) -> tuple[Action, ...]:
+        """Actions that people taught since these weights were trained; of others than those that decide, none is known."""
+        taught = self._taught.get(version)
+        if taught is None:
+            return ()
+        new = self._believed - taught
+        return tuple(action for column, action in self._actions[scope] if column in new) if new else ()
 
     def without(self, lesson: str) -> Recalled | None:
         """What it would say of a lesson's situation had it not been taught. Raises KeyError for an unknown id."""
