@@ -157,11 +157,12 @@ async def test_the_memory_can_be_switched_off_and_goes_on_remembering(house: Hou
     decider = house.decider("base")
     decider.memory_on = False
     for number in range(40):
-        await house.remembering.learn(await say(house.journal, number, f"dusk {number}"))
-    off = await decider.decide(percept(60, "dusk 7"))
+        await house.remembering.learn(await say(house.journal, number, f"noon {number}", kind="acceptance"))
+    await house.remembering.learn(await say(house.journal, 50, "dusk"))
+    off = await decider.decide(percept(60, "dusk"))
     assert (off.actions[0], off.by) == (BRIGHT, "model")
     decider.memory_on = True
-    on = await decider.decide(percept(60, "dusk 7"))
+    on = await decider.decide(percept(60, "dusk"))
     assert (on.actions[0], on.by) == (DIM, "memory")
 
 
