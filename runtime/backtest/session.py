@@ -205,7 +205,7 @@ class Session:
         journal = self.app.journal
         turns, releases = await journal.turns(satisfaction.LOOK_BACK), (await journal.releases())[::-1]
         found = satisfaction.report(turns, releases, now=math.inf, within=math.inf)
-        return {**to_builtins(found.all), "versions": to_builtins(found.versions)}
+        return {**to_builtins(found.all), "versions": list(to_builtins(found.versions))}
 
     def _table(self, text: str) -> Action | None:
         found = self.app.table.lookup(Percept(id="", scope=SCOPE, text=text, at=0.0))
