@@ -155,11 +155,12 @@ class Remembering:
 
     async def beside(self, versions: Mapping[str, Manifest]) -> None:
         """These versions decide from now on. What all of them have learnt loses weight, if lessons are consolidated."""
+        self._memory.beside({version: manifest.lineage for version, manifest in versions.items()})
+        if not self._memory.consolidates:
+            return
+        learnt = [frozenset(manifest.learnt) for manifest in versions.values()]
         async with self._turn:
-            self._memory.beside({version: manifest.lineage for version, manifest in versions.items()})
-            learnt = [frozenset(manifest.learnt) for manifest in versions.values()]
-            if self._memory.consolidates:
-                fresh = await asyncio.to_thread(
-                    self._memory.consolidated, frozenset.intersection(*learnt) if learnt else ()
-                )
-                self._memory.adopt(fresh)
+            fresh = await asyncio.to_thread(
+                self._memory.consolidated, frozenset.intersection(*learnt) if learnt else ()
+            )
+            self._memory.adopt(fresh)

@@ -106,8 +106,11 @@ class Memory:
         self._answers = (self._solved @ (weighted.T @ targets)).astype(np.float32)
 
     def adopt(self, other: Memory) -> None:
-        """Become what another one is, which may have been made in another thread."""
+        """Become what another one is, which may have been made in another thread; beside the weights that decide by now."""
+        versions = self._versions
         self.__dict__.update(other.__dict__)
+        if self._versions != versions:
+            self.beside(versions)
 
     def remember(self, lesson: Lesson, feature: Floats) -> None:
         """In place of what was taught before in the same situation."""

@@ -184,3 +184,14 @@ def test_it_knows_what_the_weights_beside_it_were_never_taught() -> None:
     assert untaught("first", memory.reweighed({"fb2": 0.02})) == set(), "what is doubted takes no vote away"
     memory.beside({"third": ["fb0", "fb1", "fb2"]})
     assert (untaught("third"), untaught("first")) == (set(), set())
+
+
+def test_a_version_that_takes_over_while_the_memory_is_made_anew_is_not_forgotten() -> None:
+    memory = Memory()
+    memory.restore([lesson(0), lesson(1)])
+    made_meanwhile = memory.reweighed({})
+    memory.beside({"new": ["fb0"]})
+    memory.adopt(made_meanwhile)
+    recalled = memory.recall("hall", feature(9), "new")
+    assert recalled is not None
+    assert recalled.untaught == (OFF,)
