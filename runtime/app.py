@@ -83,7 +83,7 @@ class App:
         actuators = loading.of_role(plugins, Actuator)
         self.catalogues = Catalogues([plugin.tools() for plugin in actuators])
         self.serving = Serving("base")
-        self.memory = Memory()
+        self.memory = Memory(config.policy.consolidate)
         self.doubts = Doubts(journal, self.memory if config.policy.memory else None, self._rendered)
         self.doubts.on_change = self._believe
         self.table = CorrectionTable(self.doubts.trusts)
@@ -113,6 +113,7 @@ class App:
             journal, self.bus, policy, self.catalogues, self.store, self.serving, config, self.metrics, policy.base,
             memory=self.memory if config.policy.memory else None, doubts=self.doubts, timezone=self.zone,
         )  # fmt: skip
+        self.learner.on_serve = self.remembering.beside
         self.probation = Probation(journal, policy, self.catalogues, self.learner)
         self.drifting = Drifting(journal, self.learner, self.metrics)
         policy.on_busy = self.learner.yield_to

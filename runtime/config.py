@@ -98,6 +98,12 @@ class PolicyConfig(Section):
     threads: int = Field(1, ge=1, description="CPU threads of the policy worker")
     table: bool = Field(True, description="answer exact repeats of a correction from the table")
     memory: bool = Field(True, description="let what was taught in similar situations join the decision")
+    consolidate: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="part of its weight in the memory that a lesson keeps once the weights that serve are sure of it; below 1, answers got worse (DECISIONS.md) and a cycle has to ask for every lesson",
+    )
     features: str = Field(
         "model",
         description="what the memory compares situations by: `model` = the model's own lower layers; `sentences` = a sentence encoder beside them (the extra of that name, 90 MB more memory), which knows a paraphrase after one correction far more often; or the directory of an encoder",

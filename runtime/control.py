@@ -44,6 +44,7 @@ from runtime.messages import (
 from runtime.probation import KEY as TRIAL
 from runtime.remembering import Remembering
 from runtime.roles import observe
+from runtime.satisfaction import Satisfaction
 from runtime.situations import Catalogues
 
 CHOICES = 200  # actions offered for a correction
@@ -94,6 +95,7 @@ class Control:
         self._topics = topics
         self._clock = clock
         self._started = clock()
+        self._satisfaction = Satisfaction(journal, clock)
 
     # --- looking ------------------------------------------------------------------------------------------------
 
@@ -117,6 +119,8 @@ class Control:
             "doubted": len(self._doubts.found.doubted),
             "distrusted": list(self._doubts.found.sources),
             "table": self._decider.table_on,
+            "memory": self._decider.memory_on,
+            "satisfaction": to_builtins((await self._satisfaction.lately()).lately),
             "counts": await self._journal.counts(),
             "cycle": to_builtins(cycle) if cycle else None,
             "feedback_since": await self._journal.feedback_since(cycle.started_at if cycle else 0.0),
@@ -228,6 +232,14 @@ class Control:
 
     async def curve(self) -> list[list[float]]:
         return [list(point) for point in await self._journal.curve()]
+
+    async def satisfaction(self, days: float = 0.0) -> dict[str, Any]:
+        """Are people content: over the last `days` days, in all, and with every version. 0 = the usual days, and what was
+        found within the last minute will do."""
+        if not 0.0 <= days < math.inf:
+            raise BadInput(f"days is a number above 0, not {days:g}")
+        found = await (self._satisfaction.report(days) if days else self._satisfaction.lately())
+        return dict(to_builtins(found))
 
     async def topics(self) -> dict[str, Any]:
         return self._topics()
@@ -371,6 +383,14 @@ class Control:
         """Switch the exact-match table for now (`[policy] table` holds again after a restart)."""
         self._decider.table_on = on
         return {"table": on}
+
+    async def set_memory(self, on: bool) -> dict[str, Any]:
+        """Let the memory of similar situations take part in decisions, or not, for now (`[policy] memory` holds again after a
+        restart). It goes on remembering meanwhile."""
+        if on and not self._config.policy.memory:
+            raise Unavailable("there is no memory to switch on: [policy] memory is false; set it and start again")
+        self._decider.memory_on = on
+        return {"memory": on}
 
     async def kill(self, on: bool) -> dict[str, Any]:
         await asyncio.to_thread(self._acting.guard.kill, on)

@@ -157,7 +157,7 @@ class Decider:
             reason = _reason(error)
             log.warning("fell back to nothing", scope=percept.scope, error=reason)
             return self._decision(percept, NOTHING, adapter, started, by="fallback", note=reason)
-        belief = self.believe(percept.scope, percept.text, row, trusted)
+        belief = self.believe(percept.scope, percept.text, row, trusted, adapter)
         doubt = self._asking.doubt(percept, belief, trusted.knowing)
         if doubt.instead is not None:
             p = math.exp(belief.log_both[belief.best])
@@ -186,8 +186,8 @@ class Decider:
             novelty=_novelty(belief),
         )
 
-    def believe(self, scope: str, text: str, row: Scored, trusted: Trust) -> Belief:
-        """What the model says, and with it what the memory says of a situation like this one."""
+    def believe(self, scope: str, text: str, row: Scored, trusted: Trust, adapter: str) -> Belief:
+        """What the model says (under an adapter), and with it what the memory says of a situation like this one."""
         actions, log_probs = row.actions, row.log_probs
         if row.chosen not in actions:  # it wrote something new rather than pick what is known
             known = [log_p + WRITTEN for log_p in log_probs]
@@ -196,7 +196,7 @@ class Decider:
         if self._memory is not None and row.feature:
             feature = unpacked(row.feature)
             self._seen(scope, text, feature)
-            recalled = self._memory.recall(scope, feature) if self.memory_on else None
+            recalled = self._memory.recall(scope, feature, adapter) if self.memory_on else None
         return trust.believe(actions, log_probs, recalled, trusted)
 
     def _explore(self, offered: Sequence[Action], belief: Belief) -> tuple[Action, float]:

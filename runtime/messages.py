@@ -179,6 +179,37 @@ class Witnessed(Message, frozen=True, kw_only=True):
     fields: dict[str, Scalar] = {}  # of the situation, where there is no word
 
 
+class Turn(Message, frozen=True, kw_only=True):
+    """One decision as people took it: derived like an Example, for measuring how content they are. Actions are JSON, so that
+    equal ones are equal strings."""
+
+    decision: str
+    at: float
+    scope: str
+    who: str = ""  # spoke, where that is known
+    words: str = ""  # that were spoken; "" = nobody spoke
+    adapter: str
+    question: bool = False  # it asked instead of deciding
+    decided: str
+    right: str = ""  # by the newest word on it; "" = nobody said
+    rating: float | None = None  # the newest
+
+    @property
+    def judged(self) -> bool:
+        """Somebody said whether it was right. An answer to a question says nothing of the kind."""
+        return bool(self.right) and not self.question
+
+    @property
+    def overridden(self) -> bool:
+        """People said or did something else."""
+        return self.judged and self.right != self.decided
+
+    @property
+    def wrong(self) -> bool:
+        """It was overridden, or disliked and never called right."""
+        return self.overridden or (not self.judged and self.rating is not None and self.rating < 0)
+
+
 class Cycle(Message, frozen=True, kw_only=True):
     """One run of the learner, as it stands now (a cycle row is replaced while it runs)."""
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
@@ -10,6 +14,14 @@ from runtime import __version__
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 # Seconds; from an answer of the table to a reply that is written freely.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+CONTENT = {  # fields of `satisfaction.Measured`
+    "rating": "mean rating from -1 to 1",
+    "override_rate": "share of the judged decisions that people corrected or overrode",
+    "overridden_share": "share of all decisions that people corrected or overrode",
+    "left": "share of all decisions that people left as they were",
+    "repeated_contacts": "share of the times somebody spoke that came back with the same thing",
+}
 
 
 class Metrics:
@@ -32,6 +44,14 @@ class Metrics:
         self._seconds = Histogram(
             "corrigible_decision_seconds", "seconds a decision took", ["by"], buckets=BUCKETS, registry=self._registry
         )
+        self._content = {
+            name: Gauge(
+                f"corrigible_satisfaction_{name}",
+                f"{what}, last 7 days; NaN = nothing to tell it from",
+                registry=self._registry,
+            )
+            for name, what in CONTENT.items()
+        }
         info = Gauge("corrigible_info", "the running version", ["version"], registry=self._registry)
         info.labels(__version__).set(1)
         ProcessCollector(registry=self._registry)
@@ -40,6 +60,11 @@ class Metrics:
         """Count one decision and how long it took."""
         self._decisions.labels(by).inc()
         self._seconds.labels(by).observe(seconds)
+
+    def content(self, measured: Mapping[str, Any]) -> None:
+        """How content people are: the fields of `satisfaction.Measured`."""
+        for name, gauge in self._content.items():
+            gauge.set(math.nan if measured[name] is None else measured[name])
 
     def text(self) -> bytes:
         """Everything in the Prometheus text format."""

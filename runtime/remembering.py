@@ -19,6 +19,7 @@ from runtime.errors import CorrigibleError
 from runtime.journal import Journal
 from runtime.learning import curation
 from runtime.learning.memory import Floats, Lesson, Memory, unpacked
+from runtime.learning.registry import Manifest
 from runtime.messages import Action, Example, Feedback
 from runtime.situations import Catalogues
 
@@ -108,7 +109,7 @@ class Remembering:
                 part = own[start : start + PART]
                 features = await self._features(scope, [example.text for example in part])
                 found.extend((self._lesson(example), feature) for example, feature in zip(part, features, strict=True))
-        fresh = Memory()
+        fresh = self._memory.blank()
         await asyncio.to_thread(fresh.restore, found)  # a second for thousands of lessons: not on the loop
         self._memory.adopt(fresh)
         if found:
@@ -150,4 +151,16 @@ class Remembering:
         """Some lessons count something else from now on (by id)."""
         async with self._turn:
             fresh = await asyncio.to_thread(self._memory.reweighed, weights)
+            self._memory.adopt(fresh)
+
+    async def beside(self, versions: Mapping[str, Manifest]) -> None:
+        """These versions decide from now on. What all of them have learnt loses weight, if lessons are consolidated."""
+        self._memory.beside({version: manifest.lineage for version, manifest in versions.items()})
+        if not self._memory.consolidates:
+            return
+        learnt = [frozenset(manifest.learnt) for manifest in versions.values()]
+        async with self._turn:
+            fresh = await asyncio.to_thread(
+                self._memory.consolidated, frozenset.intersection(*learnt) if learnt else ()
+            )
             self._memory.adopt(fresh)

@@ -104,4 +104,9 @@ async def test_a_history_goes_through_the_whole_loop(tmp_path: Path) -> None:
     assert (report["baselines"]["encoder"] is None) == (not available())
     assert set(report["calibration"]) == {"ece", "brier", "memory_off"}
     assert {"asked", "answered_accuracy", "helped_accuracy"} <= set(report["abstention"])
+    found = report["satisfaction"]
+    assert (found["judged"], found["contacts"], found["rating_trend"]["direction"]) == (9, 9, "too few to tell")
+    assert found["override_rate"] == pytest.approx(1 - report["prequential"]["accuracy"])
+    assert found["repeated_contacts"] is not None
+    assert [version["adapter"] for version in found["versions"]] == ["base"]
     assert set(report["pss_mb"]) == {"daemon", "policy", "trainer"}

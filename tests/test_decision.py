@@ -196,7 +196,7 @@ def test_the_chances_of_exploration_add_up(rate: float, among: list[str], answer
     chances: dict[str, float] = {}
     for number in range(len(row.actions)):
         stage._random = cast(random.Random, Dice(number))
-        taken, chance = stage._explore(row.actions, stage.believe("room", "dark", row, BASE))
+        taken, chance = stage._explore(row.actions, stage.believe("room", "dark", row, BASE, "base"))
         assert taken == answer or taken.tool in among
         chances[repr(taken)] = chance
     assert sum(chances.values()) == pytest.approx(1.0)

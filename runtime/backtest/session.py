@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import structlog
+from msgspec import to_builtins
 
+from runtime import satisfaction
 from runtime.app import App
 from runtime.backtest import report
 from runtime.backtest.data import Codec, Line
@@ -154,7 +157,8 @@ class Session:
             texts, catalogue, app.serving.adapter, gold=gold, feature=app.decider.memory_on
         )  # fmt: skip
         believed = [
-            app.decider.believe(SCOPE, text, row, app.serving.trust) for text, row in zip(texts, rows, strict=True)
+            app.decider.believe(SCOPE, text, row, app.serving.trust, app.serving.adapter)
+            for text, row in zip(texts, rows, strict=True)
         ]
         tables = [self._table(text) for text in texts]
         return Judged(gold, rows, believed, tables, app.serving.trust, app.config.policy.miss)
@@ -193,7 +197,15 @@ class Session:
         return {
             **report.summary(self.points, self.judged, self.cycles, outside, self._stream),
             "recall": asked,
+            "satisfaction": await self._satisfaction(),
         }
+
+    async def _satisfaction(self) -> dict[str, Any]:
+        """As it is measured live, but without a limit of time: rows come as fast as they are decided."""
+        journal = self.app.journal
+        turns, releases = await journal.turns(satisfaction.LOOK_BACK), (await journal.releases())[::-1]
+        found = satisfaction.report(turns, releases, now=math.inf, within=math.inf)
+        return {**to_builtins(found.all), "versions": list(to_builtins(found.versions))}
 
     def _table(self, text: str) -> Action | None:
         found = self.app.table.lookup(Percept(id="", scope=SCOPE, text=text, at=0.0))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runtime.cli import link, show
+from runtime.cli import contentment, link, show
 from runtime.cli.options import AsJson, ConfigFile, DecisionId
 from runtime.errors import BadInput, NotFound
 
@@ -44,6 +44,10 @@ def status(config: ConfigFile = None, json: AsJson = False) -> None:
     for actuator, actions in found.get("apprentice", {}).items():
         show.line("apprentice", f"{actuator}: {show.apprentice(actions)}")
     show.line("kill switch", "ON: nothing is commanded" if found.get("kill") else "off")
+    if found.get("satisfaction"):
+        show.line("people", contentment.sentence(found["satisfaction"]))
+    if "memory" in found:
+        show.line("answers", _judges(found))
     show.line("counted", ", ".join(f"{count} {name}" for name, count in found.get("counts", {}).items()))
     show.line("learning", _cycle(found.get("cycle"), found.get("feedback_since", 0)))
     for reason in found.get("degraded", []):
@@ -54,6 +58,12 @@ def status(config: ConfigFile = None, json: AsJson = False) -> None:
     if found.get("plugins"):
         rows = [[p["name"], p["use"], ", ".join(p["roles"]), p["state"], p["restarts"]] for p in found["plugins"]]
         show.table(["plugin", "use", "roles", "state", "restarts"], rows)
+
+
+def _judges(found: dict[str, Any]) -> str:
+    """Who takes part in decisions beside the weights."""
+    table, memory = ("on" if found[name] else "off" for name in ("table", "memory"))
+    return f"table of exact corrections {table}, memory of similar situations {memory}"
 
 
 def _cycle(cycle: dict[str, Any] | None, since: int) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from runtime.cli import asking, chatting, link, show, switching
+from runtime.cli import asking, chatting, contentment, link, show, switching
 from runtime.cli.options import AsJson, ConfigFile
 
 DataFile = Annotated[
@@ -182,11 +182,12 @@ app = typer.Typer(
     name="corrigible", help="The agent you correct once.", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
 )  # fmt: skip
 FIRST: list[Callable[..., None]] = [
-    run, demo, backtest, prune, chatting.chat, asking.status, asking.decisions, asking.explain, asking.feedback, asking.forget, asking.doubts, asking.vouch, switching.learn,
+    run, demo, backtest, prune, chatting.chat, asking.status, asking.decisions, asking.explain, asking.feedback, asking.forget, asking.doubts, asking.vouch, contentment.satisfaction, switching.learn,
 ]  # fmt: skip
 LAST: list[Callable[..., None]] = [
     switching.modes,
     switching.table,
+    switching.memory,
     switching.kill,
     switching.approve,
     topics,

@@ -28,6 +28,7 @@ ROUTES = {
     "adapters": "GET /api/adapters",
     "adapter": "GET /api/adapters/{id}",
     "curve": "GET /api/curve",
+    "satisfaction": "GET /api/satisfaction",
     "feedback": "POST /api/feedback",
     "forget": "POST /api/forget",
     "doubted": "GET /api/doubts",
@@ -36,6 +37,7 @@ ROUTES = {
     "set_mode": "POST /api/modes",
     "kill": "POST /api/kill",
     "set_table": "POST /api/table",
+    "set_memory": "POST /api/memory",
     "approve": "POST /api/approve",
     "learn": "POST /api/learn",
     "promote": "POST /api/adapters/{id}/promote",
@@ -47,6 +49,7 @@ ONLY_LIVE = (
     "approve",
     "held",
     "set_table",
+    "set_memory",
 )  # without a daemon there is nobody to answer, learn or wait
 DOWN: dict[str, object] = {
     "pid": None,

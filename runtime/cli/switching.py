@@ -168,6 +168,20 @@ def table(
     show.out.print("the table answers exact repeats" if answer["table"] else "the model answers everything")
 
 
+def memory(
+    state: Annotated[str, typer.Argument(help="`off` lets nothing that was taught in similar situations take part.")],
+    config: ConfigFile = None,
+    json: AsJson = False,
+) -> None:
+    """Switch the memory of similar situations on or off, until the daemon starts again."""
+    answer = link.ask(link.settings(config), "set_memory", on=_on(state))
+    if json:
+        show.as_json(answer)
+        return
+    on = "what was taught in similar situations takes part in decisions"
+    show.out.print(on if answer["memory"] else "the weights decide alone (exact repeats are the table's)")
+
+
 def _on(state: str) -> bool:
     if state not in ("on", "off"):
         raise BadInput(f"say on or off, not {state!r}")

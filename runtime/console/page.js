@@ -143,7 +143,8 @@ async function explain(id) {
 // ---- the side: status, modes, held commands, curve ----------------------------------------------------------------
 function showStatus(status) {
   $("agent").textContent = status.agent;
-  const parts = [`adapter ${status.adapter}${status.provisional ? " (provisional)" : ""}`, ...status.degraded];
+  const off = ["table", "memory"].filter((name) => status[name] === false).map((name) => `${name} off`);
+  const parts = [`adapter ${status.adapter}${status.provisional ? " (provisional)" : ""}`, ...off, ...status.degraded];
   $("serving").textContent = parts.join(" · ");
   $("count").textContent = `${status.counts.decisions ?? status.counts.decision ?? rows.size} so far`;
   $("kill").hidden = false;
@@ -151,6 +152,19 @@ function showStatus(status) {
   $("kill").textContent = status.kill ? "Stopped: allow commands again" : "Stop all commands";
   $("kill").dataset.on = status.kill;
   showCycle(status.cycle, status.feedback_since);
+  showPeople(status.satisfaction);
+}
+
+// The last seven days, in words.
+function showPeople(found) {
+  const going = { rising: ", going up", falling: ", going down" };
+  const told = [];
+  if (!found?.decisions) told.push("No decision yet that people could judge.");
+  else told.push(`${percent(found.left)} of ${found.decisions} decisions were left as they were.`);
+  if (found?.judged) told.push(`${found.overridden} of ${found.judged} judged ones were corrected${going[found.override_trend.direction] ?? ""}.`);
+  if (found?.ratings) told.push(`Rated ${found.rating.toFixed(2)} on average, from −1 to 1${going[found.rating_trend.direction] ?? ""}.`);
+  if (found?.contacts) told.push(`${found.repeated} of ${found.contacts} times somebody came back with the same thing.`);
+  $("people").replaceChildren(...told.map((text) => make("li", { text })));
 }
 
 function showCycle(cycle, since) {

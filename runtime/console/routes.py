@@ -97,7 +97,7 @@ def application(control: Control, metrics: figures.Metrics, streams: events.Stre
             *(get(path, partial(_page, *page)) for path, page in PAGE.items()),
             get("/healthz", _healthz),
             get("/readyz", partial(_readyz, control)),
-            get("/metrics", partial(_metrics, metrics)),
+            get("/metrics", partial(_metrics, control, metrics)),
             get("/events", partial(_events, control, streams)),
             get("/api/status", _plain(control.status)),
             get("/api/decisions", partial(_decisions, control)),
@@ -109,6 +109,7 @@ def application(control: Control, metrics: figures.Metrics, streams: events.Stre
             get("/api/adapters/{id}", _by_id(control.adapter)),
             get("/api/doubts", _plain(control.doubted)),
             get("/api/curve", _plain(control.curve)),
+            get("/api/satisfaction", partial(_satisfaction, control)),
             get("/api/topics", _plain(control.topics)),
             post("/api/feedback", _posted(GiveFeedback, lambda b: control.feedback(**msgspec.structs.asdict(b)))),
             post("/api/forget", _posted(Forget, lambda b: control.forget(**msgspec.structs.asdict(b)))),
@@ -117,6 +118,7 @@ def application(control: Control, metrics: figures.Metrics, streams: events.Stre
             post("/api/modes", _posted(SetMode, lambda b: control.set_mode(b.actuator, b.mode))),
             post("/api/kill", _posted(Switch, lambda b: control.kill(b.on))),
             post("/api/table", _posted(Switch, lambda b: control.set_table(b.on))),
+            post("/api/memory", _posted(Switch, lambda b: control.set_memory(b.on))),
             post("/api/approve", _posted(Approve, lambda b: control.approve(b.command_id, b.yes))),
             post("/api/learn", _posted(Empty, lambda _: control.learn())),
             post("/api/rollback", _posted(Empty, lambda _: control.rollback())),
@@ -210,7 +212,8 @@ async def _readyz(control: Control, _: Request) -> Response:
     return _json({"ready": ready, "parts": status["ready"], "degraded": status["degraded"]}, 200 if ready else 503)
 
 
-async def _metrics(metrics: figures.Metrics, _: Request) -> Response:
+async def _metrics(control: Control, metrics: figures.Metrics, _: Request) -> Response:
+    metrics.content((await control.satisfaction())["lately"])
     return Response(metrics.text(), headers={"Content-Type": figures.CONTENT_TYPE})
 
 
@@ -225,6 +228,15 @@ async def _decisions(control: Control, request: Request) -> Response:
 
 async def _cycles(control: Control, request: Request) -> Response:
     return _json(await control.cycles(_limit(request, 20)))
+
+
+async def _satisfaction(control: Control, request: Request) -> Response:
+    text = request.query_params.get("days", "0")
+    try:
+        days = float(text[:20])
+    except ValueError:
+        raise BadInput(f"days is a number above 0, not {text[:20]!r}") from None
+    return _json(await control.satisfaction(days))
 
 
 def _limit(request: Request, default: int) -> int:

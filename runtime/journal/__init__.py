@@ -29,11 +29,13 @@ from runtime.messages import (
     Percept,
     Quarantined,
     Release,
+    Turn,
     Witnessed,
 )
 from runtime.payload import quarantined_feedback
 
 SCHEMA_VERSION = 3
+TURNS_PAGE = 1000  # decisions read at once, so that nobody who writes waits long
 CURVE_WINDOW = 50  # judged decisions an accuracy point of the page looks back over
 M = TypeVar("M", bound=Message)
 
@@ -195,6 +197,17 @@ class Journal:
         found = await self._rows("corrected", since=since, limit=limit)
         return [bool(corrected) for (corrected,) in reversed(found)]
 
+    async def turns(self, limit: int) -> list[Turn]:
+        """The newest `limit` decisions as people took them, oldest first; rehearsals left out."""
+        found: list[Any] = []
+        while len(found) < limit:
+            before, size = found[-1][0] if found else 2**63 - 1, min(TURNS_PAGE, limit - len(found))
+            page = await self._rows("turns", before=before, limit=size)
+            found.extend(page)
+            if len(page) < size:
+                break
+        return [_turn(*row) for row in reversed(found)]
+
     async def releases(self, lane: str = "default", limit: int = 50) -> list[Release]:
         return await self._all(Release, "releases", lane=lane, limit=limit)
 
@@ -284,6 +297,16 @@ def _witnessed(
         at=at, action=msgspec.json.decode(action, type=Action), status=status, word=word, source=source,
         right=msgspec.json.decode(right, type=Action) if right else None,
         fields=msgspec.json.decode(fields) if fields else {},
+    )  # fmt: skip
+
+
+def _turn(
+    _: int, id: str, at: float, scope: str, adapter: str, question: int, decided: str, right: str, rating: float | None,
+    words: str, who: str,
+) -> Turn:  # fmt: skip
+    return Turn(
+        decision=id, at=at, scope=scope, who=who, words=words, adapter=adapter, question=bool(question), decided=decided,
+        right=right, rating=rating,
     )  # fmt: skip
 
 

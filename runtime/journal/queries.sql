@@ -138,3 +138,15 @@ FROM decision d JOIN percept p ON p.id = d.percept_id
 WHERE d.adapter = :adapter AND d.by IN ('model', 'memory') AND p.synthetic = 0
   AND (d.at <= :settled OR EXISTS (SELECT 1 FROM feedback f WHERE f.decision_id = d.id))
 ORDER BY d.seq DESC LIMIT :limit;
+
+-- Decisions as people took them, newest first: what was spoken, what was decided, and the newest word and rating on it.
+-- name: turns
+SELECT d.seq, d.id, d.at, d.scope, d.adapter, d.by = 'doubt', d.action,
+       coalesce((SELECT CASE f.kind WHEN 'acceptance' THEN d.action ELSE f.action END FROM standing f
+                 WHERE f.decision_id = d.id AND f.kind IN ('correction', 'override', 'acceptance')
+                 ORDER BY f.seq DESC LIMIT 1), ''),
+       (SELECT f.rating FROM standing f WHERE f.decision_id = d.id AND f.kind = 'rating' ORDER BY f.seq DESC LIMIT 1),
+       CASE json_extract(p.body, '$.kind') WHEN 'speech' THEN coalesce(json_extract(p.body, '$.fields.says'), p.text) ELSE '' END,
+       CAST(coalesce(json_extract(p.body, '$.fields.who'), '') AS TEXT)
+FROM decision d JOIN percept p ON p.id = d.percept_id
+WHERE p.synthetic = 0 AND d.seq < :before ORDER BY d.seq DESC LIMIT :limit;

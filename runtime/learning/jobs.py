@@ -9,6 +9,7 @@ held.jsonl     examples to be judged by adapter/       the adapter (safetensors)
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +45,7 @@ class Job(Message, frozen=True, kw_only=True):
     catalogue_tokens: int = 0
     partial: bool = False  # going on from the champion with a part of the examples: no time for scoring every epoch
     cases: tuple[Case, ...] = ()  # what the candidate must pass
+    consolidate: bool = False  # ask in the end which lessons the candidate has learnt
     states: str = ""  # directory where frozen states are kept from cycle to cycle; "" = nowhere
 
 
@@ -62,6 +64,10 @@ class Judgement(Message, frozen=True, kw_only=True):
     id: str
     actions: tuple[Action, ...]
     log_probs: tuple[float, ...]
+
+    def log_p(self, action: Action) -> float:
+        """Of one of them; minus infinity for any other."""
+        return self.log_probs[self.actions.index(action)] if action in self.actions else -math.inf
 
 
 class Progress(Message, frozen=True, kw_only=True):
@@ -87,6 +93,7 @@ class Report(Message, frozen=True, kw_only=True):
     refit: bool = False  # after it was judged it learnt what it was judged by, too
     tuned: dict[str, Any] = {}  # settings that a search has found better
     judged: tuple[Judgement, ...] = ()  # from which the memory's part in decisions is learnt
+    learnt: tuple[str, ...] = ()  # lessons whose right answer the candidate is sure of, if the job asks for that
     states_computed: int = 0  # frozen states that were not known from an earlier cycle
     parameters: dict[str, Any] = {}
 

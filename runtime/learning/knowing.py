@@ -111,7 +111,7 @@ def _unheard(one: Seen, trusted: Trust) -> Belief | None:
 
 def _looks(belief: Belief) -> Numbers:
     best = belief.best
-    return np.array([1.0, belief.log_model[best], belief.log_memory[best], math.log(max(belief.novelty, SMALL))])
+    return np.array([1.0, belief.heard, belief.log_memory[best], math.log(max(belief.novelty, SMALL))])
 
 
 def _numbers(knowing: Knowing) -> Numbers:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -106,6 +106,8 @@ class Learner:
         self.process: trainer.Trainer | None = None
         self.spare: trainer.Trainer | None = None  # has the model loaded and waits for a job
         self._loaded: list[str] = []  # adapters the worker holds, newest last
+        # told which versions decide from now on
+        self.on_serve: Callable[[Mapping[str, registry.Manifest]], Awaitable[None]] = _nobody
 
     def ask(self) -> None:
         """Start a cycle as soon as none is running."""
@@ -122,7 +124,7 @@ class Learner:
             self.ask()
         against = self._serving.against
         if against is not None and not (await self._journal.forgotten()).isdisjoint(self._lessons_of(against[0])):
-            self._serve(self._serving.adapter)  # alone from now on
+            await self._serve(self._serving.adapter)  # alone from now on
         return tainted
 
     async def _tainted(self) -> bool:
@@ -252,7 +254,7 @@ class Learner:
         """This serves now, and no version that was taught by what was taken back is left."""
         if self._serving.adapter != adapter:
             await self.release(adapter, why="forget")
-        self._serve(adapter)  # alone: the other side of a trial may be among those that go
+        await self._serve(adapter)  # alone: the other side of a trial may be among those that go
         gone = await asyncio.to_thread(
             self._store.remove_taught_by, await self._journal.forgotten(), protected={adapter}
         )
@@ -278,6 +280,7 @@ class Learner:
             catalogue_tokens=self._config.policy.catalogue_tokens,
             partial=planned.partial,
             cases=self._cases,
+            consolidate=self._config.policy.consolidate < 1,
             states=str((self._config.agent.data / "states").absolute()),
         )
         await asyncio.to_thread(jobs.write, directory, job, planned.train, held)
@@ -317,7 +320,8 @@ class Learner:
             trust=await self._trust(directory, report),
         )  # fmt: skip
         doubts = self._doubts.report() if self._doubts is not None else {}
-        facts = {**msgspec.to_builtins(replace(report, judged=())), **doubts, "drift": cycle.reason, "adapter": adapter}
+        told = msgspec.to_builtins(replace(report, judged=(), learnt=()))
+        facts = {**told, **doubts, "drift": cycle.reason, "adapter": adapter}
         cycle = replace(self.current or cycle, adapter=adapter, report=facts)
         if verdict.state == "rejected":
             return await self._finish(cycle, "rejected", verdict.reason)
@@ -333,14 +337,17 @@ class Learner:
 
     async def _trust(self, directory: Path, report: jobs.Report) -> Trust:
         """How far these weights and the memory are to be believed: learnt on what the weights were not trained on, with
-        the memory as it would be without it."""
+        the memory as it will be beside them, but without it."""
         if self._memory is None:
             return trust.ADAPTER
+        memory = self._memory
+        if memory.consolidates:
+            memory = await asyncio.to_thread(memory.consolidated, report.learnt)
         right = {example.id: example.action for example in (await asyncio.to_thread(jobs.read, directory))[2]}
         seen = []
         for judged in report.judged:
-            if judged.id in self._memory:
-                seen.append(knowing.seen(judged.actions, judged.log_probs, right[judged.id], judged.id, self._memory))
+            if judged.id in memory:
+                seen.append(knowing.seen(judged.actions, judged.log_probs, right[judged.id], judged.id, memory))
             await asyncio.sleep(0)
         return await asyncio.to_thread(knowing.fit, seen)
 
@@ -363,7 +370,7 @@ class Learner:
             against=self._proven() if provisional else "", by=by, reason=reason, at=self._clock(),
         )  # fmt: skip
         await self._journal.put(release, *([cycle] if cycle is not None else []))
-        self._serve(adapter, release.against)
+        await self._serve(adapter, release.against)
         self._metrics.releases.labels(why).inc()
         log.info("released", adapter=adapter, previous=previous, why=why, provisional=provisional, reason=reason)
         await self._bus.publish(release)
@@ -386,17 +393,19 @@ class Learner:
             previous=newest.against or newest.previous, at=self._clock(),
         )  # fmt: skip
         await self._journal.put(release)
-        self._serve(newest.adapter)
+        await self._serve(newest.adapter)
         log.info("confirmed", adapter=newest.adapter, reason=reason)
         await self._bus.publish(release)
         return release
 
-    def _serve(self, adapter: str, against: str = "") -> None:
+    async def _serve(self, adapter: str, against: str = "") -> None:
         """The flip: from here on decisions use this one; `against` another trained one, only a share of them."""
         shared = against not in ("", "base", adapter)
         self._serving.against = (against, self._trusted(against)) if shared else None
         self._serving.share = self._config.gate.share
         self._serving.adapter, self._serving.trust = adapter, self._trusted(adapter)
+        deciding = (adapter, against) if shared else (adapter,)
+        await self.on_serve({one: self._store.manifest(one) for one in deciding if one != "base"})
 
     def _trusted(self, adapter: str) -> Trust:
         return trust.BASE if adapter == "base" else trust.trust_of(self._store.manifest(adapter).scores)
@@ -426,9 +435,9 @@ class Learner:
             except CorrigibleError as error:
                 log.error("adapter is not usable", adapter=release.adapter, reason=str(error))
                 continue
-            self._serve(release.adapter, await self._still_there(release.against))
+            await self._serve(release.adapter, await self._still_there(release.against))
             return
-        self._serve("base")
+        await self._serve("base")
 
     async def _still_there(self, adapter: str) -> str:
         """The version on the other side of a trial, if it can be loaded."""
@@ -476,3 +485,7 @@ class Learner:
         log.info("cycle ended", id=done.id, state=state, reason=reason)
         await self._bus.publish(done)
         return done
+
+
+async def _nobody(versions: Mapping[str, registry.Manifest]) -> None:
+    """Before the parts are wired."""

@@ -7,7 +7,7 @@ Everything about a lesson has a closed form: what the memory would say without i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -19,6 +19,7 @@ from runtime.messages import Action
 RIDGE = 0.2  # added to the diagonal; features have length 1
 CAUSES = 8  # lessons named as causes, at most
 HIDDEN = 200  # lessons of one answer that can be left out at once: 20 ms
+DOUBTED = 0.05  # a lesson that counts no more than this is not believed
 FIRST = 256  # lessons there is room for at the beginning
 Floats = NDArray[np.float32]
 
@@ -44,12 +45,16 @@ class Recalled:
     taught: Floats  # [K] lessons with this action there were
     novelty: float  # in (0, 1]: 1 = nothing like it was ever taught
     lessons: int  # there were in its scope
+    untaught: tuple[Action, ...] = ()  # of the actions, those that the weights beside it were never taught
 
 
 class Memory:
     """Lessons with their features; `recall` never changes anything."""
 
-    def __init__(self) -> None:
+    def __init__(self, part: float = 1.0, learnt: Collection[str] = ()) -> None:
+        """`part`: of its weight that a lesson keeps once the weights that serve have learnt it (`learnt`, ids)."""
+        self._part, self._learnt = part, frozenset(learnt)
+        self._versions: dict[str, frozenset[str]] = {}  # weights that decide -> lessons they were trained on
         self._clear(0)
 
     def __len__(self) -> int:
@@ -57,6 +62,11 @@ class Memory:
 
     def __contains__(self, lesson: str) -> bool:
         return lesson in self._by_id
+
+    @property
+    def consolidates(self) -> bool:
+        """Lessons lose weight once they are learnt."""
+        return self._part < 1
 
     def knows(self, scope: str, text: str) -> bool:
         """True if something was taught in this very situation."""
@@ -68,6 +78,8 @@ class Memory:
         self._by_id: dict[str, int] = {}
         self._columns: dict[tuple[str, bytes], int] = {}  # (scope, action) -> column
         self._actions: dict[str, list[tuple[int, Action]]] = {}  # scope -> its columns
+        self._taught: dict[str, set[int]] = {version: set() for version in self._versions}  # -> columns
+        self._believed: set[int] = set()  # columns with a lesson that counts
         self._features: Floats = np.zeros((FIRST, size), np.float32)
         self._column: NDArray[np.int64] = np.zeros(FIRST, np.int64)
         self._scope: dict[str, list[int]] = {}  # places
@@ -86,7 +98,7 @@ class Memory:
             self._place(lesson, feature)
         kept = [(i, lesson) for i, lesson in enumerate(self._lessons) if lesson is not None]
         places = [i for i, _ in kept]
-        weights = np.array([lesson.weight for _, lesson in kept])
+        weights = np.array([self._counts(lesson) for _, lesson in kept])
         x = self._features[places].astype(np.float64)
         weighted = x * weights[:, None]
         self._solved = np.linalg.inv(weighted.T @ x + RIDGE * np.eye(x.shape[1])).astype(np.float32)
@@ -95,8 +107,11 @@ class Memory:
         self._answers = (self._solved @ (weighted.T @ targets)).astype(np.float32)
 
     def adopt(self, other: Memory) -> None:
-        """Become what another one is, which may have been made in another thread."""
+        """Become what another one is, which may have been made in another thread; beside the weights that decide by now."""
+        versions = self._versions
         self.__dict__.update(other.__dict__)
+        if self._versions != versions:
+            self.beside(versions)
 
     def remember(self, lesson: Lesson, feature: Floats) -> None:
         """In place of what was taught before in the same situation."""
@@ -106,7 +121,7 @@ class Memory:
         if before is not None:
             self._take_away(before)
         place = self._place(lesson, feature)
-        self._shift(place, lesson.weight)
+        self._shift(place, self._counts(lesson))
 
     def forget(self, ids: Iterable[str]) -> None:
         for lesson in ids:
@@ -115,13 +130,45 @@ class Memory:
 
     def reweighed(self, weights: Mapping[str, float]) -> Memory:
         """The same lessons, where some count something else (by id)."""
-        other = Memory()
+        return self._made_anew(self._learnt, weights)
+
+    def consolidated(self, learnt: Collection[str]) -> Memory:
+        """The same lessons beside weights that have learnt these (ids): they lose memory weight, and stay as explanations."""
+        return self._made_anew(learnt, {})
+
+    def _made_anew(self, learnt: Collection[str], weights: Mapping[str, float]) -> Memory:
+        other = self.blank(learnt)
         other.restore(
             (replace(lesson, weight=weights.get(lesson.id, lesson.weight)), self._features[place].copy())
             for place, lesson in enumerate(self._lessons)
             if lesson is not None
         )
         return other
+
+    def blank(self, learnt: Collection[str] | None = None) -> Memory:
+        """One without lessons, beside the same weights or others."""
+        other = Memory(self._part, self._learnt if learnt is None else learnt)
+        other.beside(self._versions)
+        return other
+
+    def beside(self, versions: Mapping[str, Collection[str]]) -> None:
+        """These weights decide from now on; each was trained on the lessons (ids) of its lineage."""
+        self._versions = {version: frozenset(lineage) for version, lineage in versions.items()}
+        self._taught = {version: set() for version in self._versions}
+        for place, lesson in enumerate(self._lessons):
+            if lesson is not None:
+                self._note(lesson, int(self._column[place]))
+
+    def _note(self, lesson: Lesson, column: int) -> None:
+        """Who was taught this action."""
+        if lesson.weight > DOUBTED:
+            self._believed.add(column)
+        for version, lineage in self._versions.items():
+            if lesson.id in lineage:
+                self._taught[version].add(column)
+
+    def _counts(self, lesson: Lesson) -> float:
+        return lesson.weight * (self._part if lesson.id in self._learnt else 1.0)
 
     def lessons(self) -> list[Lesson]:
         return [lesson for lesson in self._lessons if lesson is not None]
@@ -137,6 +184,7 @@ class Memory:
             self._column = np.concatenate([self._column, np.zeros_like(self._column)])
         self._lessons.append(lesson)
         self._features[place], self._column[place] = feature, self._column_of(lesson)
+        self._note(lesson, int(self._column[place]))
         self._places[lesson.scope, lesson.text] = self._by_id[lesson.id] = place
         self._scope.setdefault(lesson.scope, []).append(place)
         return place
@@ -153,7 +201,7 @@ class Memory:
     def _take_away(self, place: int) -> None:
         lesson = self._lessons[place]
         assert lesson is not None
-        self._shift(place, -lesson.weight)
+        self._shift(place, -self._counts(lesson))
         self._drop(place)
 
     def _drop(self, place: int) -> None:
@@ -175,14 +223,23 @@ class Memory:
 
     # --- questions ----------------------------------------------------------------------------------------------
 
-    def recall(self, scope: str, feature: Floats) -> Recalled | None:
-        """None if nothing was taught there."""
+    def recall(self, scope: str, feature: Floats, version: str = "") -> Recalled | None:
+        """None if nothing was taught there. `version` of the weights that are asked, too."""
         places = self._scope.get(scope)
         if not places:
             return None
-        return self._said(
+        found = self._said(
             scope, places, feature @ self._answers, self._features[places] @ feature, self._novelty(feature)
         )
+        return replace(found, untaught=self._untaught(scope, version))
+
+    def _untaught(self, scope: str, version: str) -> tuple[Action, ...]:
+        """Actions that people taught since these weights were trained; of others than those that decide, none is known."""
+        taught = self._taught.get(version)
+        if taught is None:
+            return ()
+        new = self._believed - taught
+        return tuple(action for column, action in self._actions[scope] if column in new) if new else ()
 
     def without(self, lesson: str) -> Recalled | None:
         """What it would say of a lesson's situation had it not been taught. Raises KeyError for an unknown id."""
@@ -193,12 +250,14 @@ class Memory:
         others = [other for other in self._scope[known.scope] if other != place]
         if not others:
             return None
-        leverage = known.weight * float(feature @ self._solved @ feature)
+        leverage = self._counts(known) * float(feature @ self._solved @ feature)
         said = feature @ self._answers
         said[self._column[place]] -= leverage
         said /= max(1.0 - leverage, 1e-6)
         novelty = self._novelty(feature)
-        before = novelty / max(1.0 - novelty * known.weight / RIDGE, 1e-6)  # Sherman and Morrison again, backwards
+        before = novelty / max(
+            1.0 - novelty * self._counts(known) / RIDGE, 1e-6
+        )  # Sherman and Morrison again, backwards
         return self._said(known.scope, others, said, self._features[others] @ feature, min(before, 1.0))
 
     def unheard(self, lesson: str) -> Recalled | None:
@@ -212,7 +271,7 @@ class Memory:
         if not others or len(hidden) > HIDDEN:
             return None
         rows = self._features[hidden]
-        weights = np.array([self._lessons[place].weight for place in hidden])  # type: ignore[union-attr]
+        weights = np.array([self._counts(self._lessons[place]) for place in hidden])  # type: ignore[arg-type]
         gains = (rows @ self._solved).astype(np.float64)
         here = gains @ feature
         part = np.linalg.solve(np.diag(1 / weights) - gains @ rows.T, here)  # Woodbury's formula, backwards
@@ -246,7 +305,7 @@ class Memory:
         for place in self._scope.get(scope, ()):
             lesson = self._lessons[place]
             if lesson is not None and self._column[place] == column:
-                found.append((lesson, lesson.weight * float(self._features[place] @ gain)))
+                found.append((lesson, self._counts(lesson) * float(self._features[place] @ gain)))
         return sorted(found, key=lambda pair: -pair[1])[:CAUSES]
 
 

@@ -48,6 +48,7 @@ class Manifest(Message, frozen=True, kw_only=True):
     files: dict[str, str]  # name -> SHA-256
     lineage: tuple[str, ...]  # ids of the feedback it was trained on
     held_out: tuple[str, ...] = ()  # of these, what it learnt only after it was judged by them
+    learnt: tuple[str, ...] = ()  # of these, what it is sure of by itself; only where lessons are consolidated
     judged: dict[str, str] = {}  # name -> SHA-256 of it as it was judged, if it learnt more after that
     parameters: dict[str, Any]
     scores: dict[str, Any]
@@ -88,7 +89,7 @@ class Registry:
         described, _, apart = jobs.read(job)
         held = tuple(example.id for example in apart) if report.refit else ()
         manifest = Manifest(
-            id=adapter, parent=parent, revision=described.base.revision, files=files, lineage=(*lineage, *held), held_out=held, judged=before,
+            id=adapter, parent=parent, revision=described.base.revision, files=files, lineage=(*lineage, *held), held_out=held, learnt=report.learnt, judged=before,
             parameters=report.parameters, fingerprint=report.fingerprint, verdict=verdict, created=time.time(),
             scores=msgspec.to_builtins({"candidate": report.candidate, "champion": report.champion, "held_out": report.holdout, "trust": trust}),
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import shutil
 import time
@@ -38,6 +39,7 @@ CANDIDATE, CHAMPION = "candidate", "champion"
 TUNE_SHARE = 0.2  # of the training items, by which a search judges
 RECALL_SAMPLE = 48  # training items asked again at the end
 RECALL_SHOWN = 16  # the same where held-out items decide and recall is only shown
+LEARNT = 0.9  # probability from which an answer counts as learnt
 AGAIN = 0.5  # of the learning rate, for going on with what was held out
 STOP_SAMPLE = 64  # held-out items asked after every epoch
 STOP_LEAST = 50  # held-out items below which they are too noisy to stop by (20 ended a good run after one epoch)
@@ -183,6 +185,7 @@ class Run:
             refit=refit,
             fingerprint=tuple(self.backbone.fingerprint(CANDIDATE)),
             judged=held.judgements,
+            learnt=self._learnt() if self.job.consolidate else (),
             states_computed=computed,
             tuned=self.tuned,
             parameters={**self.job.settings, "epochs": self.fit.epochs},
@@ -295,6 +298,13 @@ class Run:
         return sorted(liked, key=lambda e: (e.correction, e.at), reverse=True)[
             : RECALL_SAMPLE if len(self.held) < STOP_LEAST else RECALL_SHOWN
         ]
+
+    def _learnt(self) -> tuple[str, ...]:
+        """Lessons that what comes out is sure of, by the weights alone: the memory may leave those to it."""
+        lessons = [e for e in (*self.train, *self.held) if e.reward > 0]
+        wanted = {e.id: e.action for e in lessons}
+        found = judge(self.scorer, self.job, CANDIDATE, lessons).judgements
+        return tuple(one.id for one in found if math.exp(one.log_p(wanted[one.id])) >= LEARNT)
 
     def _champion(self) -> tuple[list[bool], jobs.Scores]:
         """The serving adapter on the same held-out items."""

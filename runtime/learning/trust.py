@@ -3,9 +3,11 @@
     score(a) = model * log p(a) + ridge * r(a) + near * n(a)        p = softmax(score)
 
 log p: the language model's; r, n: the memory's (`memory.Recalled`), r raised for what was taught less often than other actions
-and lowered for what was taught more often (Menon et al. 2021, arXiv 2007.07314): the first lesson of an answer counts. An action that
-nobody taught gets what the taught ones leave of r, and the largest n; and while there are few lessons in a scope, r and n count less: situations of one room are so alike
-that a single lesson would answer for all of them. How much each counts is learnt, for every version of the
+and lowered for what was taught more often (Menon et al. 2021, arXiv 2007.07314): the first lesson of an answer counts. An action
+that nobody taught gets what the taught ones leave of r, and the largest n; and while there are few lessons in a scope, r and n
+count less: situations of one room are so alike that a single lesson would answer for all of them. On an action that people taught
+only after the weights were trained, the weights have no vote: it gets their best log p, and the memory decides (trained weights
+are sure that it is wrong, for it never was right). How much each counts is learnt, for every version of the
 weights anew, on feedback that those weights were not trained on, with the memory as it would be without it; never on
 anything that accuracy is reported on. Since it maximises likelihood, what comes out is calibrated as well as three numbers can; so it is
 for the weights alone, by one.
@@ -68,6 +70,12 @@ class Belief:
     log_memory: tuple[float, ...]  # () = the memory had nothing to say
     log_both: tuple[float, ...]
     novelty: float = 1.0  # in (0, 1]: 1 = nothing like it was ever taught
+    untaught: tuple[int, ...] = ()  # candidates on which the model abstains: it was never taught them
+
+    @property
+    def heard(self) -> float:
+        """What the model says of the best, or of its own best where it abstains."""
+        return max(self.log_model) if self.best in self.untaught else self.log_model[self.best]
 
     @property
     def best(self) -> int:
@@ -92,10 +100,14 @@ def believe(actions: Sequence[Action], log_probs: Sequence[float], recalled: Rec
         return Belief(tuple(actions), tuple(log_probs), (), sharpened(log_probs, trust.alone))
     every, features = joined(actions, log_probs, recalled)
     memory = features[:, 1:] @ [trust.ridge, trust.near]
-    both = trust.model * features[:, 0] + memory
+    untaught = [i for i, action in enumerate(every) if action in recalled.untaught]
+    votes = features[:, 0].copy()
+    votes[untaught] = votes.max()
+    both = trust.model * votes + memory
     return Belief(
-        every, _plain(features[:, 0]), _plain(_normalised(memory)), _plain(_normalised(both)), recalled.novelty
-    )
+        every, _plain(features[:, 0]), _plain(_normalised(memory)), _plain(_normalised(both)), recalled.novelty,
+        tuple(untaught),
+    )  # fmt: skip
 
 
 def sharpened(log_probs: Sequence[float], power: float) -> tuple[float, ...]:

@@ -32,7 +32,7 @@ QUESTIONS: list[tuple[str, dict[str, Any]]] = [
     ("status", {}), ("decisions", {"limit": 3, "scope": "hall"}), ("explain", {"decision_id": "d-1"}), ("modes", {}), ("held", {}),
     ("cycles", {"limit": 1}), ("adapters", {}), ("adapter", {"id": "base"}), ("curve", {}), ("kill", {"on": True}), ("learn", {}),
     ("feedback", {"decision_id": "d-1", "kind": "correction", "action": "lamp dim"}), ("say", {"text": "今天天气如何？"}),
-    ("set_mode", {"actuator": "lamp", "mode": "act"}), ("approve", {"command_id": "c", "yes": True}), ("set_table", {"on": False}),
+    ("set_mode", {"actuator": "lamp", "mode": "act"}), ("approve", {"command_id": "c", "yes": True}), ("set_table", {"on": False}), ("set_memory", {"on": False}), ("satisfaction", {"days": 2.0}),
     ("promote", {"id": "base"}), ("rollback", {}), ("forget", {"source": "Eve"}), ("doubted", {}),
     ("vouch", {"names": ["Eve"]}),
 ]  # fmt: skip
@@ -82,6 +82,14 @@ SHOWN = [
     (["modes", "lamp", "act"], "lamp"),
     (["kill", "on"], "nothing is commanded"),
     (["table", "off"], "the model answers everything"),
+    (["memory", "off"], "the weights decide alone"),
+    (
+        ["status"],
+        "left 80.0 % of 5 decisions as they were, rated +0.50 (too few to tell a trend), came back with the same thing 1 of 5 times",
+    ),
+    (["status"], "memory of similar situations off"),
+    (["satisfaction"], "1 of 5 judged decisions were corrected or overridden (20.0 %)"),
+    (["satisfaction", "--days", "2"], "the last 2 days"),
     (["approve"], "door open"),
     (["approve", "cmd-1", "--no"], "denied"),
     (["adapters", "list"], "▶"),

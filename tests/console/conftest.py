@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import httpx
+import msgspec
 import pytest
 
+from runtime import satisfaction
 from runtime.bus import Bus, Subscription
 from runtime.config import HttpConfig
 from runtime.console import border, server
 from runtime.errors import NotFound
-from runtime.messages import Action, Cycle, Decision, Feedback, Message, Outcome, Release
+from runtime.messages import Action, Cycle, Decision, Feedback, Message, Outcome, Release, Turn
 from runtime.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -37,6 +39,12 @@ ROW = {
     "choices": ["lamp off", "lamp dim", "lamp bright", "nothing"],
 }
 QUESTION = {**ROW, "id": "d-0", "action": "ask", "by": "doubt", "outcome": "asked", "question": ["lamp dim", "nothing"]}
+
+TURNS = [  # three were right, the fourth was not, and she said it again
+    Turn(decision=f"d-{n}", at=10.0 * n, scope="hall", who="Ana", words="more light please" if n in (3, 4) else f"wish {n}",
+         adapter="base", decided="off", right="bright" if n == 3 else "off", rating=0.5)
+    for n in range(5)
+]  # fmt: skip
 
 
 def decision(id: str = "d-1") -> Decision:
@@ -90,6 +98,9 @@ class Remembered:
             "distrusted": ["Eve"],
             "modes": await self.modes(),
             "kill": False,
+            "table": True,
+            "memory": False,
+            "satisfaction": (await self.satisfaction())["lately"],
             "counts": {"observation": 120, "decision": 40, "feedback": 9},
             "cycle": {
                 "id": "c-1",
@@ -146,6 +157,11 @@ class Remembered:
     async def curve(self) -> list[list[float]]:
         return [[10, 0.2], [20, 0.45], [30, 0.7], [40, 0.8]]
 
+    async def satisfaction(self, days: float = 0.0) -> dict[str, Any]:
+        self.calls.extend([("satisfaction", days)] if days else [])
+        found: dict[str, Any] = msgspec.to_builtins(satisfaction.report(TURNS, [], now=1e4, days=days or 7.0))
+        return found
+
     async def topics(self) -> dict[str, Any]:
         return {"asyncapi": "3.0.0"}
 
@@ -181,6 +197,10 @@ class Remembered:
     async def set_table(self, on: bool) -> dict[str, Any]:
         self.calls.append(("set_table", on))
         return {"table": on}
+
+    async def set_memory(self, on: bool) -> dict[str, Any]:
+        self.calls.append(("set_memory", on))
+        return {"memory": on}
 
     async def approve(self, command_id: str, yes: bool) -> dict[str, Any]:
         self.calls.append(("approve", command_id, yes))

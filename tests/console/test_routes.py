@@ -19,6 +19,8 @@ GETS = [
     "adapters",
     "adapters/base",
     "curve",
+    "satisfaction",
+    "satisfaction?days=2",
     "topics",
 ]
 
@@ -41,6 +43,7 @@ POSTS: list[tuple[str, dict[str, Any], tuple[Any, ...] | None]] = [
     ("modes", {"actuator": "lamp", "mode": "act"}, ("set_mode", "lamp", "act")),
     ("approve", {"command_id": "cmd-1", "yes": False}, ("approve", "cmd-1", False)),
     ("table", {"on": False}, ("set_table", False)),
+    ("memory", {"on": False}, ("set_memory", False)),
     ("say", {"text": "今天天气如何？"}, None),
     ("learn", {}, None),
     ("rollback", {}, None),
@@ -105,3 +108,17 @@ async def test_unknown_address_and_method(console: Running) -> None:
     async with console.client() as client:
         assert "nothing at this address" in (await client.get("/api/wat")).json()["error"]
         assert (await client.get("/api/kill")).status_code == 405
+
+
+async def test_days_are_checked(console: Running) -> None:
+    async with console.client() as client:
+        assert (await client.get("/api/satisfaction?days=0.5")).json()["days"] == 0.5
+        answer = await client.get("/api/satisfaction?days=week")
+    assert (answer.status_code, answer.json()["error"]) == (400, "days is a number above 0, not 'week'")
+
+
+async def test_figures_say_how_content_people_are(console: Running) -> None:
+    async with console.client() as client:
+        text = (await client.get("/metrics")).text
+    assert "corrigible_satisfaction_override_rate 0.2\n" in text
+    assert "corrigible_satisfaction_repeated_contacts 0.2\n" in text

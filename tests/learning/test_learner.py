@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -569,3 +569,28 @@ async def test_what_it_knows_of_its_knowing_is_learnt_from_what_was_held_out(
         assert len(found.knowing.missed) == len(found.knowing.missed_alone) == 12
         assert found.knowing != type(found.knowing)()
         assert msgspec.convert(msgspec.to_builtins(found), type(found)) == found
+
+
+async def test_the_memory_is_told_which_versions_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through release, trial, proof, rollback and restart: their manifests say what they were taught and are sure of."""
+    told: list[dict[str, tuple[str, ...]]] = []
+
+    async def on_serve(versions: Mapping[str, registry.Manifest]) -> None:
+        told.append({version: manifest.learnt for version, manifest in versions.items()})
+
+    async with parts(tmp_path, monkeypatch) as p:
+        p.learner.on_serve = on_serve
+        p.trainer_makes(1.0, report=msgspec.json.encode(replace(a_report(), learnt=("fb-0",))))
+        first = (await p.cycle()).adapter
+        assert told == [{first: ("fb-0",)}]
+        await p.learner.confirm("proven")
+        second = await released(p, 2, provisional=True)
+        assert told[-1] == {first: ("fb-0",), second: ()}  # both decide: it is on trial
+        await p.learner.confirm("proven")
+        assert told[-1] == {second: ()}
+        await p.learner.rollback()
+        assert told[-1] == {first: ("fb-0",)}
+        await p.learner.restore()
+        assert told[-1] == {first: ("fb-0",)}
+        await p.learner.release("base", why="promote")
+        assert told[-1] == {}

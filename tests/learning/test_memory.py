@@ -141,3 +141,57 @@ def test_where_there_is_one_answer_only_nothing_is_left_without_it() -> None:
     memory = Memory()
     memory.remember(*lesson(0))
     assert memory.unheard("fb0") is None
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.sets(st.integers(0, 11)), st.sets(st.integers(0, 11), max_size=6), st.sampled_from([0.3, 0.7, 1.0]))
+def test_what_the_weights_have_learnt_counts_less_and_nothing_else_changes(
+    learnt: set[int], gone: set[int], part: float
+) -> None:
+    memory = Memory(part)
+    memory.restore(lesson(number, weight=0.5 + number % 3) for number in range(12))
+    beside = memory.consolidated({f"fb{number}" for number in learnt})
+    beside.forget([f"fb{number}" for number in gone])
+    beside.remember(*lesson(12))
+    counted = [(n, (0.5 + n % 3) * (part if n in learnt else 1.0)) for n in range(12) if n not in gone]
+    left = [lesson(n, weight=weight) for n, weight in [*counted, (12, 1.0)]]
+    at = feature(99)
+    for action in (ON, OFF, DIM):
+        assert said(beside, at, action) == pytest.approx(solved(left, at, action), rel=1e-3, abs=1e-3)
+    whole = {one.id: one.weight for one in memory.lessons()}
+    assert {one.id: one.weight for one in beside.lessons() if one.id != "fb12"}.items() <= whole.items()
+    without = beside.without("fb12")
+    assert without is not None
+    own = without.actions.index(ON)
+    rest = [(one, f) for one, f in left if one.id != "fb12"]
+    assert float(without.ridge[own]) == pytest.approx(solved(rest, feature(12), ON), rel=1e-3, abs=1e-3)
+
+
+def test_it_knows_what_the_weights_beside_it_were_never_taught() -> None:
+    memory = Memory()
+    memory.restore([lesson(0), lesson(1)])  # ON, OFF
+    memory.beside({"first": ["fb0", "fb1"], "second": ["fb0"]})
+    memory.remember(*lesson(2))  # DIM
+
+    def untaught(version: str, of: Memory = memory) -> set[str]:
+        recalled = of.recall("hall", feature(9), version)
+        assert recalled is not None
+        return {str(action.arguments["level"]) for action in recalled.untaught}
+
+    assert (untaught("first"), untaught("second")) == ({"dim"}, {"dim", "off"})
+    assert untaught("base") == set(), "the base model was taught nothing: it is asked as it is"
+    assert untaught("first", memory.reweighed({})) == {"dim"}
+    assert untaught("first", memory.reweighed({"fb2": 0.02})) == set(), "what is doubted takes no vote away"
+    memory.beside({"third": ["fb0", "fb1", "fb2"]})
+    assert (untaught("third"), untaught("first")) == (set(), set())
+
+
+def test_a_version_that_takes_over_while_the_memory_is_made_anew_is_not_forgotten() -> None:
+    memory = Memory()
+    memory.restore([lesson(0), lesson(1)])
+    made_meanwhile = memory.reweighed({})
+    memory.beside({"new": ["fb0"]})
+    memory.adopt(made_meanwhile)
+    recalled = memory.recall("hall", feature(9), "new")
+    assert recalled is not None
+    assert recalled.untaught == (OFF,)

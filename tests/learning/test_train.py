@@ -306,3 +306,17 @@ def test_the_candidate_is_asked_what_it_must_pass(model: Base, tmp_path: Path) -
     assert report_of(directory).broken == (
         "hall: 'Good night.' -> lamp off, which is forbidden", "cellar: 'It is dark.' (there is no such scope)",
     )  # fmt: skip
+
+
+def test_it_says_which_lessons_it_is_sure_of_if_it_is_asked(model: Base, tmp_path: Path) -> None:
+    directory = job_directory(tmp_path / "job", model)
+    assert report_of(directory).learnt == ()
+    job, train, held = jobs.read(directory)
+    jobs.write(directory, replace(job, consolidate=True), train, held)
+    made = report_of(directory)
+    jobs.write_atomically(directory / jobs.REPORT, made)  # as the program does
+    found = made.learnt
+    assert {e.id for e in TRAIN if e.scope == "hall"} <= set(found) <= {e.id for e in (*TRAIN, *held)}
+    store = Registry(tmp_path / "adapters")
+    adapter = store.publish(directory, parent="base", lineage=[e.id for e in TRAIN], verdict="better")
+    assert store.manifest(adapter).learnt == found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -97,3 +98,14 @@ def test_weights_that_are_too_sure_are_believed_less_where_the_memory_is_silent(
 def test_what_was_not_considered_keeps_its_part() -> None:
     (p,) = sharpened([math.log(0.2)], 2.0)
     assert math.exp(p) == pytest.approx(0.04 / (0.04 + 0.64))
+
+
+def test_on_what_they_were_never_taught_the_weights_do_not_vote() -> None:
+    sure = [math.log(0.998), math.log(0.002)]
+    taught = recalled(a=0.2, b=0.7)
+    assert believe([A, B], sure, taught, ADAPTER).chosen == A
+    belief = believe([A, B], sure, replace(taught, untaught=(B,)), ADAPTER)
+    assert belief.chosen == B
+    assert belief.log_model == pytest.approx(tuple(sure)), "what the model said is shown as it was"
+    assert belief.heard == pytest.approx(sure[0]), "and it says nothing against what is done"
+    assert believe([A, B], sure, replace(recalled(a=0.7, b=0.2), untaught=(B,)), ADAPTER).chosen == A
