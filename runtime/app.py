@@ -51,6 +51,7 @@ from runtime.policy.client import Policy
 from runtime.probation import Probation
 from runtime.remembering import Remembering
 from runtime.roles import Actuator, Context, Critic, Perceiver, Plugin, Rule, Sensor
+from runtime.shadowing import Shadowing
 from runtime.situations import Catalogues
 from runtime.supervision import Child, supervise
 from runtime.table import CorrectionTable
@@ -109,6 +110,9 @@ class App:
             memory=self.memory if config.policy.memory else None, doubts=self.doubts, timezone=self.zone,
         )  # fmt: skip
         self.probation = Probation(journal, policy, self.catalogues, self.learner)
+        self.shadowing = Shadowing(
+            journal, policy, self.catalogues, self.serving, self.decider, self.learner, feature=config.policy.memory
+        )
         policy.on_busy = self.learner.yield_to
         self.restored = False
         self.closing = False
@@ -157,6 +161,7 @@ class App:
         group.create_task(self.acting.run(subscribe(Decision)), name="action")
         group.create_task(self.learner.run(subscribe(Feedback), self.decider), name="learner")
         group.create_task(self.probation.run(subscribe(Feedback)), name="probation")
+        group.create_task(self.shadowing.run(subscribe(Decision, lossy=True)), name="shadow")
         if self.config.policy.memory:
             group.create_task(self.remembering.run(subscribe(Feedback)), name="memory")
         group.create_task(self.perception.run_timer(self.config.perception.timer), name="timer")

@@ -18,7 +18,11 @@ WORTH = {"a": 0.6, "b": 0.9, "c": 0.2}
 
 rewards = st.floats(0, 1)
 told = st.builds(
-    Told, action=st.sampled_from(ACTIONS), chance=st.floats(0.01, 1), reward=rewards, right=st.sampled_from(("", *ACTIONS))
+    Told,
+    action=st.sampled_from(ACTIONS),
+    chance=st.floats(0.01, 1),
+    reward=rewards,
+    right=st.sampled_from(("", *ACTIONS)),
 )
 logs = st.lists(st.tuples(told, st.sampled_from(ACTIONS), st.sampled_from(ACTIONS)), min_size=1, max_size=30)
 
