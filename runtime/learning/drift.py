@@ -48,7 +48,7 @@ class Answer(NamedTuple):
     log_probs: Mapping[str, float]
 
 
-def extended(kept: Sequence[Reference], offered: Iterable[Reference], size: int = SIZE) -> list[Reference]:
+def extended(kept: Sequence[Reference], offered: Iterable[Reference], size: int) -> list[Reference]:
     """The set with what it lacks: which of the `offered` ones hangs on their text alone. None that it has ever goes."""
     known = set(kept)
     fresh = sorted({one for one in offered if one not in known and len(one.text) <= LONGEST}, key=_place)

@@ -59,7 +59,7 @@ async def reference(journal: Journal) -> list[Reference]:
     if len(kept) >= drift.SIZE:
         return kept
     offered = [Reference(scope=scope, text=text) for scope, text in await journal.situations(OFFERED)]
-    found = drift.extended(kept, offered)
+    found = drift.extended(kept, offered, drift.SIZE)
     if len(found) > len(kept):
         await journal.set_metadata(REFERENCE, msgspec.to_builtins(found))
     return found

@@ -118,10 +118,10 @@ async def teach(journal: Journal, number: int) -> Feedback:
 
 @asynccontextmanager
 async def parts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taught: int = 3, **settings: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taught: int = 3, shadow: int = 0, **settings: Any
 ) -> AsyncIterator[Parts]:
     monkeypatch.setattr(learner, "POLL", 0.01)
-    read = config.load(None, agent={"data": tmp_path}, learner=settings)
+    read = config.load(None, agent={"data": tmp_path}, learner=settings, gate={"shadow": shadow})
     async with Journal.open(tmp_path / "j.db") as journal:
         for number in range(taught):
             await teach(journal, number)
