@@ -206,7 +206,9 @@ async def test_people_can_read_what_a_version_waits_for(house: House) -> None:
     assert ladder.says(newest, seen, trial, 0.5) == (
         "shadow: old decides, new is only asked; of 4 situations it would have decided 1 otherwise; 6 more, then it takes part"
     )
-    assert ladder.says(newest, replace(seen, situations=10), trial, 0.5).startswith("canary: new makes 50% of the decisions")
+    assert ladder.says(newest, replace(seen, situations=10), trial, 0.5).startswith(
+        "canary: new makes 50% of the decisions"
+    )
     assert ladder.rung(replace(newest, against="base"), seen) == "full", "the base model was never taught"
     assert ladder.says(replace(newest, provisional=False), seen, trial, 0.5) == "full: new makes all decisions"
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from runtime.learning.drift import LONGEST, SHOWN, Answer, Reference, divergence, extended, measure
 
-situations = st.lists(st.builds(Reference, scope=st.sampled_from(("hall", "room")), text=st.text(max_size=5)), max_size=60)
+situations = st.lists(
+    st.builds(Reference, scope=st.sampled_from(("hall", "room")), text=st.text(max_size=5)), max_size=60
+)
 chances = st.dictionaries(st.sampled_from("abcd"), st.floats(-12, 0), min_size=1)
 
 

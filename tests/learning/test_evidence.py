@@ -60,7 +60,9 @@ async def test_only_decisions_by_chance_that_people_spoke_of_are_logged(journal:
     assert [(one.id, one.chance) for one in await logged(journal)] == [("dc-0", 0.9), ("dc-1", 0.5)]
 
 
-async def test_the_reference_set_is_filled_once_and_then_stands(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_reference_set_is_filled_once_and_then_stands(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(drift, "SIZE", 4)
     for number in range(3):
         await journal.put(percept(number, f"situation {number % 2}"))

@@ -56,13 +56,19 @@ SHOWN: dict[str, Any] = {"wins": 10, "losses": 0}  # the held-out items speak fo
 
 
 def logged(upper: float, ess: float = offpolicy.ENOUGH) -> Estimate:
-    return Estimate(decisions=120, candidate=Value(dr=0.6, ess=ess), champion=Value(dr=0.8, ess=99), lower=-1, upper=upper)
+    return Estimate(
+        decisions=120, candidate=Value(dr=0.6, ess=ess), champion=Value(dr=0.8, ess=99), lower=-1, upper=upper
+    )
 
 
 @pytest.mark.parametrize(
     ("other", "state", "says"),
     [
-        ({"off_policy": logged(-0.03)}, "rejected", "120 decisions by chance that people judged it would have done right"),
+        (
+            {"off_policy": logged(-0.03)},
+            "rejected",
+            "120 decisions by chance that people judged it would have done right",
+        ),
         ({"off_policy": logged(0.03)}, "released", "no veto"),
         ({"off_policy": logged(-0.03, ess=9)}, "released", "not enough to veto it"),
         ({"drift": Drift(situations=100, flips=0.34, divergence=1.0), "new": 0.1}, "released", "34% of 100"),
