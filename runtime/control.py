@@ -105,7 +105,7 @@ class Control:
             "adapter": release.adapter if release else "base",
             "provisional": bool(release and release.provisional),
             **await self._rung(release),
-            "drift": (cycle.report.get("drift") if cycle else None),
+            "changes": cycle.report.get("drift") if cycle else None,
             "why": release.reason if release else "",
             "modes": await self.modes(),
             "kill": self._acting.guard.killed,

@@ -32,10 +32,10 @@ def status(config: ConfigFile = None, json: AsJson = False) -> None:
         show.line("trial", "{wins} won and {losses} lost of {events} situations that people judged".format(**trial))
     if found.get("waits_for"):
         show.line("rung", found["waits_for"])
-    if drift := found.get("drift"):
-        changed = round(drift["flips"] * drift["situations"])
+    if changes := found.get("changes"):
+        count = round(changes["flips"] * changes["situations"])
         show.line(
-            "changed", f"the newest candidate decides {changed} of {drift['situations']} reference situations otherwise"
+            "changes", f"the newest version decides {count} of {changes['situations']} reference situations otherwise"
         )
     if found.get("why"):
         show.line("because", found["why"])

@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from runtime.learning import drift, offpolicy
-from runtime.learning.drift import Answer, Drift, Reference
+from runtime.learning import offpolicy, reference
 from runtime.learning.jobs import Job
 from runtime.learning.objectives import valid
 from runtime.learning.offpolicy import Estimate, Logged, Told
+from runtime.learning.reference import Answer, Drift, Reference
 from runtime.policy.client import BULK_BATCH, BULK_FLOOR
 from runtime.policy.prompt import replies_open
 from runtime.policy.protocol import Row
@@ -41,12 +41,12 @@ def off_policy(scorer: Scorer, job: Job, logged: Sequence[Logged], candidate: st
     return offpolicy.estimate(told, *said)
 
 
-def change(scorer: Scorer, job: Job, reference: Sequence[Reference], candidate: str, champion: str) -> Drift | None:
+def change(scorer: Scorer, job: Job, seen: Sequence[Reference], candidate: str, champion: str) -> Drift | None:
     """What the release would change; None without situations to ask about."""
-    asked = _affordable(job, reference)
+    asked = _affordable(job, seen)
     if not asked:
         return None
-    return drift.measure(asked, *(answers(scorer, job, name, asked) for name in (champion, candidate)))
+    return reference.measure(asked, *(answers(scorer, job, name, asked) for name in (champion, candidate)))
 
 
 def answers(scorer: Scorer, job: Job, adapter: str, asked: Sequence[Asked]) -> list[Answer]:

@@ -1,5 +1,5 @@
 """JOURNAL -> what a candidate is compared by besides what people taught: decisions that chance had a part in, and the fixed set
-of reference situations. The trainer asks candidate and champion; the gate judges (`offpolicy`, `drift`)."""
+of reference situations. The trainer asks candidate and champion; the gate judges (`offpolicy`, `reference`)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import msgspec
 
 from runtime.journal import Journal
-from runtime.learning import drift
-from runtime.learning.drift import Reference
+from runtime.learning import reference
 from runtime.learning.offpolicy import Logged
+from runtime.learning.reference import Reference
 from runtime.messages import Action, Decision, Feedback
 
 CHANCES = "chances"  # the journal's note of decisions that two versions drew lots for: (id, chance of the action)
@@ -53,13 +53,13 @@ def earned(action: Action, said: Sequence[Feedback]) -> tuple[float | None, Acti
     return (None if rating is None else (rating + 1) / 2), None
 
 
-async def reference(journal: Journal) -> list[Reference]:
+async def situations(journal: Journal) -> list[Reference]:
     """The reference set; as long as it is not full it takes in what was seen since."""
     kept = msgspec.convert(await journal.metadata(REFERENCE) or [], list[Reference])
-    if len(kept) >= drift.SIZE:
+    if len(kept) >= reference.SIZE:
         return kept
     offered = [Reference(scope=scope, text=text) for scope, text in await journal.situations(OFFERED)]
-    found = drift.extended(kept, offered, drift.SIZE)
+    found = reference.extended(kept, offered, reference.SIZE)
     if len(found) > len(kept):
         await journal.set_metadata(REFERENCE, msgspec.to_builtins(found))
     return found

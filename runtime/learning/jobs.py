@@ -19,8 +19,8 @@ import msgspec
 from runtime.catalogue import Catalogue
 from runtime.errors import Corrupt
 from runtime.learning.cases import Case
-from runtime.learning.drift import Drift, Reference
 from runtime.learning.offpolicy import Estimate, Logged
+from runtime.learning.reference import Drift, Reference
 from runtime.messages import Action, Example, Message
 
 JOB, TRAIN, HELD, LOGGED, REFERENCE, PROGRESS, REPORT, ADAPTER, JUDGED, OUTPUT = (

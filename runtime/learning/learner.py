@@ -291,7 +291,7 @@ class Learner:
             cases=self._cases,
             states=str((self._config.agent.data / "states").absolute()),
         )
-        logged, reference = await evidence.logged(self._journal), await evidence.reference(self._journal)
+        logged, reference = await evidence.logged(self._journal), await evidence.situations(self._journal)
         await asyncio.to_thread(jobs.write, directory, job, planned.train, held, logged, reference)
         return directory
 
@@ -403,11 +403,9 @@ class Learner:
 
     def take_part(self, release: Release) -> None:
         """The version on trial was in shadow; from here on it makes its share of the decisions."""
-        if self._serving.against is None or (self._serving.adapter, self._serving.against[0]) != (
-            release.adapter,
-            release.against,
-        ):
-            return
+        against = self._serving.against
+        if against is None or (release.adapter, release.against) != (self._serving.adapter, against[0]):
+            return  # another one is on trial by now
         self._serving.share = self._config.gate.share
         log.info("takes part", adapter=self._serving.adapter, share=self._serving.share)
 

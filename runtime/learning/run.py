@@ -27,10 +27,10 @@ from runtime.learning import (
     thinning,
     tuning,
 )
-from runtime.learning.drift import Drift
 from runtime.learning.evaluate import judge
 from runtime.learning.fit import Fit, Group, Renew, Scored, Tell
 from runtime.learning.offpolicy import Estimate
+from runtime.learning.reference import Drift
 from runtime.learning.states import States
 from runtime.messages import Example
 from runtime.policy.backbone import BASE, Backbone

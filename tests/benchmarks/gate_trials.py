@@ -16,11 +16,11 @@ import statistics
 from dataclasses import dataclass
 
 from runtime.config import GateConfig
-from runtime.learning.drift import Drift
 from runtime.learning.gate import judge
 from runtime.learning.jobs import Report, Scores
 from runtime.learning.monitor import Trial
 from runtime.learning.offpolicy import Told, estimate
+from runtime.learning.reference import Drift
 from runtime.messages import portion
 
 RIGHT, MORE, LESS = 0.75, 0.12, 0.07  # shares: champion right; only one of the two right, the better or the other

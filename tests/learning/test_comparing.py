@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from runtime.learning import comparing
-from runtime.learning.drift import Reference
 from runtime.learning.jobs import Base, Job
 from runtime.learning.offpolicy import Logged
+from runtime.learning.reference import Reference
 from runtime.messages import Action
 from runtime.policy.backbone import BASE, Backbone
 from runtime.policy.scoring import Scorer

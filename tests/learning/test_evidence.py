@@ -10,8 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from runtime.journal import Journal
-from runtime.learning import drift
-from runtime.learning.evidence import CHANCES, earned, logged, reference
+from runtime.learning import reference
+from runtime.learning.evidence import CHANCES, earned, logged, situations
 from runtime.messages import Action, Feedback, Forgotten
 from tests.stages import BRIGHT, DIM, decision, percept
 
@@ -63,15 +63,15 @@ async def test_only_decisions_by_chance_that_people_spoke_of_are_logged(journal:
 async def test_the_reference_set_is_filled_once_and_then_stands(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drift, "SIZE", 4)
+    monkeypatch.setattr(reference, "SIZE", 4)
     for number in range(3):
         await journal.put(percept(number, f"situation {number % 2}"))
     await journal.put(replace(percept(9, "a rehearsal"), synthetic=True))
-    first = await reference(journal)
+    first = await situations(journal)
     assert {one.text for one in first} == {"situation 0", "situation 1"}
     for number in range(10, 20):
         await journal.put(percept(number, f"situation {number}"))
-    full = await reference(journal)
+    full = await situations(journal)
     assert (full[:2], len(full)) == (first, 4)
     await journal.put(percept(20, "later"))
-    assert await reference(journal) == full
+    assert await situations(journal) == full

@@ -11,10 +11,10 @@ from msgspec.structs import replace
 
 from runtime.config import GateConfig, LearnerConfig
 from runtime.learning import curation, offpolicy
-from runtime.learning.drift import Drift
 from runtime.learning.gate import by_chance, judge
 from runtime.learning.jobs import Report, Scores
 from runtime.learning.offpolicy import Estimate, Value
+from runtime.learning.reference import Drift
 from runtime.messages import Action, Example
 
 

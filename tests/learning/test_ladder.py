@@ -20,11 +20,11 @@ from runtime.catalogue import Catalogue
 from runtime.decision import Decider, Serving
 from runtime.journal import Journal
 from runtime.learning import ladder
-from runtime.learning.drift import Drift
 from runtime.learning.jobs import Base
 from runtime.learning.learner import Learner
 from runtime.learning.monitor import UP
 from runtime.learning.offpolicy import Estimate
+from runtime.learning.reference import Drift
 from runtime.learning.registry import Registry
 from runtime.messages import Action, Cycle, Decision, Feedback
 from runtime.metrics import Metrics

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.learning.drift import LONGEST, SHOWN, Answer, Reference, divergence, extended, measure
+from runtime.learning.reference import LONGEST, SHOWN, Answer, Reference, divergence, extended, measure
 
 situations = st.lists(
     st.builds(Reference, scope=st.sampled_from(("hall", "room")), text=st.text(max_size=5)), max_size=60
