@@ -33,7 +33,7 @@ A = TypeVar("A", bound=Asked)
 
 def off_policy(scorer: Scorer, job: Job, logged: Sequence[Logged], candidate: str, champion: str) -> Estimate | None:
     """What both would have earned in the logged decisions; None where there are none."""
-    kept = [one for one in _affordable(job, logged) if _valid(job, one)]
+    kept = [one for one in _affordable(job, logged[::-1]) if _valid(job, one)][::-1]  # the newest, where not all are
     if not kept:
         return None
     told = [_told(job, one) for one in kept]
@@ -71,10 +71,10 @@ def _answer(job: Job, scope: str, row: Row) -> Answer:
 
 
 def _affordable(job: Job, asked: Sequence[A]) -> list[A]:
-    """Those whose scope there still is; a scope whose answers must be written is asked a few times only."""
+    """Those whose scope there still is; a scope whose answers must be written is asked a few times only, about the first."""
     count: defaultdict[str, int] = defaultdict(int)
     kept = []
-    for one in reversed(asked):  # the newest, where not all are
+    for one in asked:
         catalogue = job.catalogues.get(one.scope)
         if catalogue is None:
             continue
@@ -83,7 +83,7 @@ def _affordable(job: Job, asked: Sequence[A]) -> list[A]:
             continue
         count[one.scope] += 1
         kept.append(one)
-    return kept[::-1]
+    return kept
 
 
 def _valid(job: Job, one: Logged) -> bool:

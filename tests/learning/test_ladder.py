@@ -164,7 +164,7 @@ async def test_from_shadow_to_full_over_restarts(tmp_path: Path, model: Base, po
         )
         assert f"of {seen.situations} reference decisions" in ended.reason
         second = ended.adapter
-        assert at.learner._store.manifest(second).scores["drift"] == msgspec.to_builtins(seen)
+        assert msgspec.convert(at.learner._store.manifest(second).scores["drift"], Drift) == seen
         assert (await at.rung(), at.serving.share) == ("shadow", 0.0)
         assert (await at.decides("Good night.")).adapter == first
     async with house(tmp_path, model, policy) as at:  # restarted in shadow
