@@ -53,6 +53,7 @@ from runtime.policy.client import Policy
 from runtime.probation import Probation
 from runtime.remembering import Remembering
 from runtime.roles import Actuator, Context, Critic, Perceiver, Plugin, Rule, Sensor
+from runtime.shadowing import Shadowing
 from runtime.situations import Catalogues
 from runtime.supervision import Child, supervise
 from runtime.table import CorrectionTable
@@ -116,6 +117,9 @@ class App:
         self.learner.on_serve = self.remembering.beside
         self.probation = Probation(journal, policy, self.catalogues, self.learner)
         self.drifting = Drifting(journal, self.learner, self.metrics)
+        self.shadowing = Shadowing(
+            journal, policy, self.catalogues, self.serving, self.decider, self.learner, feature=config.policy.memory
+        )
         policy.on_busy = self.learner.yield_to
         self.restored = False
         self.closing = False
@@ -168,6 +172,7 @@ class App:
         group.create_task(self.apprentice.run(subscribe(Feedback)), name="apprentice")
         if self.config.learner.drift:
             group.create_task(self.drifting.run(subscribe(Decision, Feedback)), name="drift")
+        group.create_task(self.shadowing.run(subscribe(Decision, lossy=True)), name="shadow")
         if self.config.policy.memory:
             group.create_task(self.remembering.run(subscribe(Feedback)), name="memory")
         group.create_task(self.perception.run_timer(self.config.perception.timer), name="timer")

@@ -275,6 +275,17 @@ class GateConfig(Section):
         le=1,
         description="share of the decisions that a provisional version makes; the others are made by the one it has to prove itself against",
     )
+    shadow: int = Field(
+        10,
+        ge=0,
+        description="situations in which a provisional version is asked in silence, while the one before it decides, until it takes its share; 0 = none",
+    )
+    drift: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="share of the reference decisions that one release may change, beyond the share of the examples that are new, until it has to prove itself first; 1 = any",
+    )
     margin: float = Field(0.0, ge=0, le=1, description="accuracy a candidate may lose on the held-out items")
     min_recall: float = Field(
         0.7, ge=0, le=1, description="with few held-out items: share of the training answers it must give"

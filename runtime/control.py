@@ -25,6 +25,7 @@ from runtime.errors import BadInput, NotFound, Unavailable
 from runtime.guard import Modes
 from runtime.ingest import TEXT, Ingest
 from runtime.journal import Journal
+from runtime.learning import ladder
 from runtime.learning.doubt import Doubted
 from runtime.learning.learner import Learner
 from runtime.learning.registry import Registry
@@ -41,7 +42,6 @@ from runtime.messages import (
     derived_id,
     new_id,
 )
-from runtime.probation import KEY as TRIAL
 from runtime.remembering import Remembering
 from runtime.roles import observe
 from runtime.satisfaction import Satisfaction
@@ -110,7 +110,8 @@ class Control:
             "uptime": round(self._clock() - self._started, 1),
             "adapter": release.adapter if release else "base",
             "provisional": bool(release and release.provisional),
-            "trial": await self._trial(release),
+            **await self._rung(release),
+            "changes": cycle.report.get("drift") if cycle else None,
             "why": release.reason if release else "",
             "modes": await self.modes(),
             "apprentice": await self._apprentice.report(),
@@ -127,10 +128,18 @@ class Control:
             **self._health(),
         }
 
-    async def _trial(self, release: Release | None) -> dict[str, Any] | None:
-        """How far the trial of what serves provisionally has come."""
-        found = await self._journal.metadata(TRIAL) if release and release.provisional else None
-        return dict(found) if release and found and found["release"] == release.id else None
+    async def _rung(self, release: Release | None) -> dict[str, Any]:
+        """On which rung what serves stands, what it waits for, and how its trial goes."""
+        if release is None:
+            return {"rung": "full", "waits_for": "", "trial": None}
+        watch = await ladder.watched(self._journal, release)
+        trial = await ladder.tried(self._journal, release, watch)
+        rung = ladder.rung(release, watch)
+        return {
+            "rung": rung,
+            "waits_for": "" if rung == "full" else ladder.says(release, watch, trial, self._config.gate.share),
+            "trial": to_builtins(trial) if trial.events else None,
+        }
 
     async def _drift(self) -> dict[str, Any] | None:
         """The last change of what people say or of what comes in, and whether a cycle has learnt since."""

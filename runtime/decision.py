@@ -58,7 +58,7 @@ class Serving:
     """The pointer that a release flips: which adapter the next decision uses, and how far that one is trusted.
 
     While a provisional version has to prove itself `against` another, the two share the decisions: by halves, what people
-    correct on either side is a fair comparison.
+    correct on either side is a fair comparison. Before that, in shadow, its share is none.
     """
 
     def __init__(self, adapter: str) -> None:
@@ -66,6 +66,21 @@ class Serving:
         self.trust: Trust = trust.BASE
         self.against: tuple[str, Trust] | None = None
         self.share = 1.0  # of the decisions that are `adapter`'s
+
+    @property
+    def deciding(self) -> str:
+        """The version to measure others by: not one that is only asked in silence."""
+        return self.against[0] if self.against is not None and not self.share else self.adapter
+
+    def other(self, adapter: str) -> tuple[str, Trust] | None:
+        """Who would have decided instead of this one, while two share the decisions."""
+        if self.against is None or adapter not in (self.adapter, self.against[0]):
+            return None
+        return self.against if adapter == self.adapter else (self.adapter, self.trust)
+
+    def chance(self, adapter: str) -> float:
+        """That this one of the two decides, before the percept's id is known."""
+        return self.share if adapter == self.adapter else 1.0 - self.share
 
     def choose(self, percept: str) -> tuple[str, Trust]:
         """Who decides on this percept (id): the same whenever it is asked."""
@@ -201,14 +216,29 @@ class Decider:
 
     def _explore(self, offered: Sequence[Action], belief: Belief) -> tuple[Action, float]:
         """Greedy, except with chance `explore` among the declared tools; and the chance of what was chosen."""
+        among = self._among(offered, belief)
+        if not among:
+            return belief.chosen, 1.0
+        explored = self._random.random() < self._config.explore
+        action = self._random.choice(among) if explored else belief.chosen
+        return action, self._chance(action, among, belief)
+
+    def _among(self, offered: Sequence[Action], belief: Belief) -> list[Action]:
+        """What may be tried instead of what is believed; empty = nothing."""
         among = [action for action in offered if action.tool in self._config.explore_among]
-        rate, best = self._config.explore, belief.chosen
-        if not rate or len(among) < 2 or best not in among:
-            return best, 1.0
-        explored = self._random.random() < rate
-        action = self._random.choice(among) if explored else best
-        uniform = rate / len(among)
-        return action, uniform + (1.0 - rate if action == best else 0.0)
+        return among if self._config.explore and len(among) >= 2 and belief.chosen in among else []
+
+    def _chance(self, action: Action, among: Sequence[Action], belief: Belief) -> float:
+        if not among:
+            return float(action == belief.chosen)
+        rate = self._config.explore
+        uniform = rate / len(among) if action in among else 0.0
+        return uniform + (1.0 - rate if action == belief.chosen else 0.0)
+
+    def would(self, percept: Percept, row: Scored, adapter: str, trusted: Trust, action: Action) -> float:
+        """The chance with which a version (`adapter`) that says `row` would have chosen this action."""
+        belief = self.believe(percept.scope, percept.text, row, trusted, adapter)
+        return self._chance(action, self._among(row.actions, belief), belief)
 
     def _decision(
         self,

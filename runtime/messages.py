@@ -234,6 +234,7 @@ class Release(Message, frozen=True, kw_only=True):
     why: str  # "gate", "promote", "rollback", "unverifiable", "forget", "probation"
     provisional: bool = False
     against: str = ""  # the version that a provisional one has to prove itself against
+    shadow: int = 0  # situations in which a provisional one is only asked, before it takes part (`learning.ladder`)
     reason: str = ""  # for people, where `why` does not say it all
     lane: str = "default"
     by: str = "corrigible"

@@ -18,13 +18,12 @@ from runtime.bus import Subscription
 from runtime.catalogue import Catalogue
 from runtime.errors import CorrigibleError
 from runtime.journal import Journal
-from runtime.learning import monitor
+from runtime.learning import ladder, monitor
 from runtime.learning.monitor import Trial
 from runtime.messages import Action, Feedback, Release
 from runtime.situations import Catalogues
 
 log = structlog.get_logger("probation")
-KEY = "probation"  # the journal's note of the trial under way
 SETTLED = 600.0  # seconds after which a decision that nobody complained about counts as one
 LOOK_BACK = 1000  # decisions of a version
 
@@ -79,14 +78,14 @@ class Probation:
 
     async def trial(self, release: Release) -> Trial:
         """As far as the trial of this release has come."""
-        found = await self._journal.metadata(KEY)
-        trial = msgspec.convert(found, Trial) if found else None
-        return trial if trial is not None and trial.release == release.id else Trial(release=release.id)
+        return await ladder.tried(self._journal, release, await ladder.watched(self._journal, release))
 
     async def _try(self, release: Release, feedback: Feedback) -> None:
         decision = await self._journal.decision(feedback.decision_id)
         example = await self._journal.example_on(feedback.decision_id)
-        if decision is None or example is None or decision.by == "table" or decision.at < release.at:
+        if decision is None or example is None or decision.by == "table":
+            return
+        if decision.at < max(release.at, (await ladder.watched(self._journal, release)).over):
             return
         if len(await self._journal.feedback_of(decision.id)) > 1:
             return  # it was counted when the first word came
@@ -96,7 +95,7 @@ class Probation:
             for adapter in (release.adapter, release.against)
         ]
         trial = (await self.trial(release)).after(*right)
-        await self._journal.set_metadata(KEY, msgspec.to_builtins(trial))
+        await self._journal.set_metadata(ladder.TRIED, msgspec.to_builtins(trial))
         if trial.ending == "better":
             await self._releases.confirm(f"proven against {release.against}: {trial}")
         elif trial.ending == "worse":

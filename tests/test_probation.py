@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from runtime.catalogue import Catalogue
 from runtime.errors import Unavailable
 from runtime.journal import Journal
+from runtime.learning import ladder
 from runtime.learning.monitor import DOWN, UP
 from runtime.messages import Action, Feedback, Release
 from runtime.policy.protocol import Row
@@ -157,6 +159,58 @@ async def test_another_release_begins_another_trial(house: House) -> None:
     newest = await house.journal.serving()
     assert newest is not None
     assert (await house.probation.trial(newest)).events == 0
+
+
+async def watched(house: House, situations: int, over: float = 0.0) -> None:
+    newest = await house.journal.serving()
+    assert newest is not None
+    watch = ladder.Watch(release=newest.id, situations=situations, over=over)
+    await house.journal.set_metadata(ladder.WATCHED, msgspec.to_builtins(watch))
+
+
+async def test_in_shadow_a_version_can_lose_but_not_win(house: House) -> None:
+    """People who only correct speak of the mistakes of the one that decides alone: whatever is asked beside it wins."""
+    await house.serves("new", provisional=True, against="old", shadow=10)
+    for _ in range(2 * UP):
+        await house.corrected(await house.decided("old"))
+    assert not house.releases.told
+    house.model.answers = {"new": BRIGHT, "old": DIM}
+    for _ in range(2 * UP - DOWN):
+        assert not house.releases.told
+        await house.corrected(await house.decided("old"))
+    assert house.releases.told[0][0] == "old"
+
+
+async def test_what_was_seen_in_shadow_does_not_count_once_it_acts(house: House) -> None:
+    await house.serves("new", provisional=True, against="old", shadow=10)
+    before = await house.decided("old", at=NOW + 5)
+    for _ in range(UP):
+        await house.corrected(await house.decided("old"))
+    await watched(house, 10, over=NOW + 9)
+    newest = await house.journal.serving()
+    assert newest is not None
+    assert (await house.probation.trial(newest)).events == 0
+    await house.corrected(before)
+    assert (await house.probation.trial(newest)).events == 0, "it was decided in shadow"
+    for _ in range(UP):
+        await house.corrected(await house.decided("old", at=NOW + 10))
+    assert house.releases.told[0][0] == "confirm"
+
+
+async def test_people_can_read_what_a_version_waits_for(house: House) -> None:
+    await house.serves("new", provisional=True, against="old", shadow=10)
+    newest = await house.journal.serving()
+    assert newest is not None
+    trial = await house.probation.trial(newest)
+    seen = ladder.Watch(release=newest.id, situations=4, differ=1)
+    assert ladder.says(newest, seen, trial, 0.5) == (
+        "shadow: old decides, new is only asked; of 4 situations it would have decided 1 otherwise; 6 more, then it takes part"
+    )
+    assert ladder.says(newest, replace(seen, situations=10), trial, 0.5).startswith(
+        "canary: new makes 50% of the decisions"
+    )
+    assert ladder.rung(replace(newest, against="base"), seen) == "full", "the base model was never taught"
+    assert ladder.says(replace(newest, provisional=False), seen, trial, 0.5) == "full: new makes all decisions"
 
 
 async def test_a_full_version_that_people_complain_about_more_is_taken_back(house: House) -> None:

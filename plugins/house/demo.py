@@ -268,6 +268,7 @@ min_steps = 120
 
 [gate]
 min_recall = 0.5
+shadow = 0     # what was learnt is seen at once
 
 [guard]
 rate = 600     # the simulated home lives fast

@@ -140,7 +140,9 @@ def _config(options: Options, codec: Codec, scratch: Path) -> Config:
             "learner": base.learner.model_copy(
                 update={"after": 0, "every": 0.0, "idle": 0.0, "drift": False, "seed": options.seed}
             ),
-            "gate": base.gate.model_copy(update={"must_pass": str(options.must_pass or base.gate.must_pass)}),
+            "gate": base.gate.model_copy(  # what is judged is what was released last: nothing is held back in silence
+                update={"must_pass": str(options.must_pass or base.gate.must_pass), "shadow": 0}
+            ),
             "policy": base.policy.model_copy(update={"ask": "never"}),  # what asking would bring is reckoned at the end
             "plugin": plugins,
         }

@@ -30,6 +30,13 @@ def status(config: ConfigFile = None, json: AsJson = False) -> None:
     show.line("adapter", found["adapter"] + (" (provisional)" if found.get("provisional") else ""))
     if trial := found.get("trial"):
         show.line("trial", "{wins} won and {losses} lost of {events} situations that people judged".format(**trial))
+    if found.get("waits_for"):
+        show.line("rung", found["waits_for"])
+    if changes := found.get("changes"):
+        count = round(changes["flips"] * changes["situations"])
+        show.line(
+            "changes", f"the newest version decides {count} of {changes['situations']} reference situations otherwise"
+        )
     if found.get("why"):
         show.line("because", found["why"])
     if drift := found.get("drift"):

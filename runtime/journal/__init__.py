@@ -208,6 +208,19 @@ class Journal:
                 break
         return [_turn(*row) for row in reversed(found)]
 
+    async def chosen_by_chance(self, limit: int, shared: Sequence[str] = ()) -> list[tuple[Decision, str, Feedback]]:
+        """(decision, situation, word on it), oldest word first: of decisions that were not certain to come out as they did
+        by themselves, or that two versions drew lots for (`shared`, ids)."""
+        found = await self._rows("chosen_by_chance", limit=limit, shared=json_of(list(shared)))
+        return [
+            (msgspec.json.decode(decision, type=Decision), text, msgspec.json.decode(feedback, type=Feedback))
+            for decision, text, feedback in reversed(found)
+        ]
+
+    async def situations(self, limit: int) -> list[tuple[str, str]]:
+        """(scope, text) of the newest percepts, each once; rehearsals left out."""
+        return [(scope, text) for scope, text in await self._rows("situations", limit=limit)]
+
     async def releases(self, lane: str = "default", limit: int = 50) -> list[Release]:
         return await self._all(Release, "releases", lane=lane, limit=limit)
 

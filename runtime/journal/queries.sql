@@ -85,6 +85,16 @@ SELECT count(*) FROM feedback WHERE at > :at;
 -- name: learnt_at
 SELECT coalesce(max(started_at), 0.0) FROM cycle WHERE state IN ('released', 'provisional', 'rejected');
 
+-- Decisions that chance had a part in, and what people said of them.
+-- name: chosen_by_chance
+SELECT d.body, p.text, f.body FROM standing f JOIN decision d ON d.id = f.decision_id JOIN percept p ON p.id = d.percept_id
+WHERE p.synthetic = 0 AND d.by IN ('model', 'memory')
+  AND (d.p_behaviour < 1 OR d.id IN (SELECT value FROM json_each(:shared)))
+ORDER BY f.seq DESC LIMIT :limit;
+
+-- name: situations
+SELECT DISTINCT scope, text FROM (SELECT scope, text FROM percept WHERE synthetic = 0 ORDER BY seq DESC LIMIT :limit);
+
 -- name: releases
 SELECT body FROM release WHERE lane = :lane ORDER BY seq DESC LIMIT :limit;
 

@@ -1,15 +1,22 @@
-"""Candidate against champion on the same held-out items: the verdict that lets an adapter serve, or does not."""
+"""Candidate against champion: the verdict that lets an adapter serve, or does not. A ladder of rungs; the lowest one decides.
+
+integrity -> must-pass cases -> paired holdout -> a part only -> off-policy veto -> drift    (here, on a finished job)
+shadow -> canary -> full                                          (then, in service: `ladder`, `runtime.probation`)
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from runtime.config import GateConfig
+from runtime.learning import offpolicy
 from runtime.learning.jobs import Report, Scores
 from runtime.messages import Message
 
 CHANCE = 0.25  # a loss less likely than this between equals is taken for real
 SURE = 0.05  # a gain less likely than this between equals is taken for shown
+STATES = ("rejected", "provisional", "released")  # the worst first
 
 
 class Verdict(Message, frozen=True, kw_only=True):
@@ -19,20 +26,42 @@ class Verdict(Message, frozen=True, kw_only=True):
     reason: str
 
 
-def judge(report: Report, config: GateConfig) -> Verdict:
-    """The verdict on a finished job. Both sides were scored by the trainer on the same items (`report.holdout` of them).
+Rung = Callable[[Report, GateConfig], Verdict | None]
 
-    It must pass every case of `[gate] must_pass`. Better than chance between equals would have it (exact McNemar), it is
-    released. With too few held-out items for a comparison, the candidate must give the answers it was taught, and no
-    fewer of them than the champion does; such a release is provisional. So is one that is better by what may be chance,
-    or a little worse in accuracy but better in log-loss, which sees more than right and wrong.
-    """
-    candidate, champion = report.candidate, report.champion
-    if not _finite(candidate):
+
+def judge(report: Report, config: GateConfig) -> Verdict:
+    """The verdict on a finished job. Both sides were asked by the trainer about the same items. The first rung that rejects
+    has the word; else the worst verdict stands, and every rung that has something to say says it."""
+    found: list[Verdict] = []
+    for rung in LADDER:
+        verdict = rung(report, config)
+        if verdict is not None and verdict.state == "rejected":
+            return verdict
+        found.extend([verdict] if verdict is not None else [])
+    state = min((verdict.state for verdict in found), key=STATES.index)
+    return Verdict(state=state, reason="; ".join(verdict.reason for verdict in found))
+
+
+def integrity(report: Report, config: GateConfig) -> Verdict | None:
+    if not _finite(report.candidate):
         return Verdict(state="rejected", reason="the candidate's scores are not finite")
-    if report.broken:
-        more = f" (and {len(report.broken) - 1} more)" if len(report.broken) > 1 else ""
-        return Verdict(state="rejected", reason=f"must pass, does not: {report.broken[0]}{more}")
+    return None
+
+
+def must_pass(report: Report, config: GateConfig) -> Verdict | None:
+    """Every case of `[gate] must_pass`."""
+    if not report.broken:
+        return None
+    more = f" (and {len(report.broken) - 1} more)" if len(report.broken) > 1 else ""
+    return Verdict(state="rejected", reason=f"must pass, does not: {report.broken[0]}{more}")
+
+
+def holdout(report: Report, config: GateConfig) -> Verdict:
+    """Better than chance between equals would have it (exact McNemar), it is released. With too few held-out items for a
+    comparison, the candidate must give the answers it was taught, and no fewer of them than the champion does; such a release
+    is provisional. So is one that is better by what may be chance, or a little worse in accuracy but better in log-loss, which
+    sees more than right and wrong."""
+    candidate, champion = report.candidate, report.champion
     if report.holdout < config.min_holdout:
         return _few(report, config)
     shown = (
@@ -51,6 +80,48 @@ def judge(report: Report, config: GateConfig) -> Verdict:
     if by_chance(report.losses, report.wins) > SURE:
         return Verdict(state="provisional", reason=f"by what may be chance: {shown}")
     return Verdict(state="released", reason=shown)
+
+
+def a_part(report: Report, config: GateConfig) -> Verdict | None:
+    if report.partial:
+        return Verdict(state="provisional", reason="trained on a part, until a whole cycle")
+    return None
+
+
+def off_policy(report: Report, config: GateConfig) -> Verdict | None:
+    """A veto, never a reason to release: it was taught by some of these decisions, so they speak rather for it."""
+    found = report.off_policy
+    if found is None:
+        return None
+    told = f"on {found.decisions} decisions by chance that people judged"
+    if found.candidate.ess < offpolicy.ENOUGH or found.champion.ess < offpolicy.ENOUGH:
+        few = min(found.candidate.ess, found.champion.ess)
+        return Verdict(
+            state="released", reason=f"not enough to veto it {told} (worth {few:.0f} of {offpolicy.ENOUGH:.0f})"
+        )
+    earned = f"it would have done right in {found.candidate.dr:.0%} and what serves in {found.champion.dr:.0%}"
+    if found.upper < -config.margin:
+        worse = f"that it is worse by {-found.upper:.1%} or more is as good as certain"
+        return Verdict(state="rejected", reason=f"vetoed: {told} {earned}; {worse}")
+    return Verdict(state="released", reason=f"no veto: {told} {earned}")
+
+
+def drift(report: Report, config: GateConfig) -> Verdict | None:
+    """How much would change at once, beyond what new examples account for: if a tenth of all examples is new, a tenth of the
+    decisions may change for that. It cannot tell good from bad, so it never rejects."""
+    found = report.drift
+    if found is None:
+        return None
+    allowed = min(config.drift + report.new, 1.0)
+    shown = f"it changes {found.flips:.0%} of {found.situations} reference decisions"
+    if config.drift < 1 and found.flips > allowed:
+        return Verdict(
+            state="provisional", reason=f"{shown}, more than the {allowed:.0%} that new examples account for"
+        )
+    return Verdict(state="released", reason=shown)
+
+
+LADDER: tuple[Rung, ...] = (integrity, must_pass, holdout, a_part, off_policy, drift)
 
 
 def by_chance(wins: int, losses: int) -> float:

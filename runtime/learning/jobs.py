@@ -3,8 +3,8 @@
 job.json       what to do               progress.json  how far it is (rewritten)
 train.jsonl    examples to train on     report.json    what came out (written last)
 held.jsonl     examples to be judged by adapter/       the adapter (safetensors)
-                                        judged/        as it was judged, before it saw those too
-                                        trainer.log    what it printed
+logged.jsonl   decisions by chance      judged/        as it was judged, before it saw those too
+reference.jsonl  the reference set      trainer.log    what it printed
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ import msgspec
 from runtime.catalogue import Catalogue
 from runtime.errors import Corrupt
 from runtime.learning.cases import Case
+from runtime.learning.offpolicy import Estimate, Logged
+from runtime.learning.reference import Drift, Reference
 from runtime.messages import Action, Example, Message
 
-JOB, TRAIN, HELD, PROGRESS, REPORT, ADAPTER, JUDGED, OUTPUT = (
-    "job.json", "train.jsonl", "held.jsonl", "progress.json", "report.json", "adapter", "judged", "trainer.log",
+JOB, TRAIN, HELD, LOGGED, REFERENCE, PROGRESS, REPORT, ADAPTER, JUDGED, OUTPUT = (
+    "job.json", "train.jsonl", "held.jsonl", "logged.jsonl", "reference.jsonl", "progress.json", "report.json", "adapter", "judged",
+    "trainer.log",
 )  # fmt: skip
 
 
@@ -89,6 +92,9 @@ class Report(Message, frozen=True, kw_only=True):
     losses: int
     broken: tuple[str, ...] = ()  # cases of `[gate] must_pass` that the candidate fails, as sentences
     fingerprint: tuple[float, ...]
+    off_policy: Estimate | None = None  # on decisions in which chance had a part; None = there are none
+    drift: Drift | None = None  # on the reference set; None = no trained champion, or no set yet
+    new: float = 1.0  # share of the examples that the champion had not learnt
     partial: bool = False  # it went on from the champion with the new examples and some old ones
     refit: bool = False  # after it was judged it learnt what it was judged by, too
     tuned: dict[str, Any] = {}  # settings that a search has found better
@@ -98,11 +104,15 @@ class Report(Message, frozen=True, kw_only=True):
     parameters: dict[str, Any] = {}
 
 
-def write(directory: Path, job: Job, train: Sequence[Example], held: Sequence[Example]) -> None:
+def write(
+    directory: Path, job: Job, train: Sequence[Example], held: Sequence[Example], logged: Sequence[Logged] = (),
+    reference: Sequence[Reference] = (),
+) -> None:  # fmt: skip
     """Make the directory; job.json is written last, so a half-written job is not a job."""
     directory.mkdir(parents=True, exist_ok=True)
-    for name, examples in ((TRAIN, train), (HELD, held)):
-        (directory / name).write_bytes(b"".join(msgspec.json.encode(e) + b"\n" for e in examples))
+    rows: dict[str, Sequence[Message]] = {TRAIN: train, HELD: held, LOGGED: logged, REFERENCE: reference}
+    for name, messages in rows.items():
+        (directory / name).write_bytes(b"".join(msgspec.json.encode(m) + b"\n" for m in messages))
     write_atomically(directory / JOB, job)
 
 
@@ -110,8 +120,17 @@ def read(directory: Path) -> tuple[Job, list[Example], list[Example]]:
     """Raises Corrupt naming the file that cannot be read."""
     return (
         _decode(directory / JOB, Job),
-        _lines(directory / TRAIN),
-        _lines(directory / HELD),
+        _lines(directory / TRAIN, Example),
+        _lines(directory / HELD, Example),
+    )
+
+
+def read_evidence(directory: Path) -> tuple[list[Logged], list[Reference]]:
+    """What both sides are compared by besides examples; a job made by hand may lack it."""
+    logged, reference = directory / LOGGED, directory / REFERENCE
+    return (
+        _lines(logged, Logged) if logged.exists() else [],
+        _lines(reference, Reference) if reference.exists() else [],
     )
 
 
@@ -132,9 +151,9 @@ def write_atomically(path: Path, message: Message) -> None:
     os.replace(beside, path)
 
 
-def _lines(path: Path) -> list[Example]:
+def _lines(path: Path, kind: type[Any]) -> list[Any]:
     try:
-        return [msgspec.json.decode(line, type=Example) for line in path.read_bytes().splitlines() if line]
+        return [msgspec.json.decode(line, type=kind) for line in path.read_bytes().splitlines() if line]
     except (OSError, msgspec.MsgspecError) as error:
         raise Corrupt(f"{path} cannot be read: {error}") from None
 

@@ -23,7 +23,20 @@ from runtime.bus import Bus, Subscription
 from runtime.config import Config, LearnerConfig
 from runtime.errors import CorrigibleError, Corrupt, NotFound
 from runtime.journal import Journal
-from runtime.learning import cases, curation, gate, jobs, knowing, plan, registry, trainer, trust, windows
+from runtime.learning import (
+    cases,
+    curation,
+    evidence,
+    gate,
+    jobs,
+    knowing,
+    ladder,
+    plan,
+    registry,
+    trainer,
+    trust,
+    windows,
+)
 from runtime.learning.memory import Memory
 from runtime.learning.trust import Trust
 from runtime.messages import Cycle, Example, Feedback, Release, new_id
@@ -47,6 +60,9 @@ class Pointer(Protocol):
     trust: Trust
     against: tuple[str, Trust] | None
     share: float
+
+    @property
+    def deciding(self) -> str: ...
 
 
 class Believer(Protocol):
@@ -228,12 +244,16 @@ class Learner:
         half_life = settings.half_life / (2 if cycle.reason else 1)  # after a change the past counts for less
         train, held = curation.split(curation.recent(examples, half_life), settings, self._render, trained)
         speed = 0.0 if whole or tainted else plan.speed(await self._journal.cycles())
-        champion = "" if tainted else self._judged(self._serving.adapter)  # what must be unlearnt is no measure
+        champion = "" if tainted else self._judged(self._serving.deciding)  # what must be unlearnt is no measure
         planned = plan.make(train, settings, speed=speed, champion=champion, trained=trained)
         directory = await self._write_job(cycle, planned, held, champion, tune=settings.tune and whole)
         cycle = await self._progress(cycle, examples=len(examples))
         log.info("cycle", id=cycle.id, examples=len(planned.train), held_out=len(held), partial=planned.partial)
-        report = replace(await self._train(cycle, directory, settings), partial=planned.partial)
+        report = replace(
+            await self._train(cycle, directory, settings),
+            partial=planned.partial,
+            new=sum(example.id not in trained for example in train) / max(len(train), 1),
+        )
         self._partial = planned.partial
         if report.tuned:
             found = await self._journal.metadata(TUNED) or {}
@@ -283,7 +303,8 @@ class Learner:
             consolidate=self._config.policy.consolidate < 1,
             states=str((self._config.agent.data / "states").absolute()),
         )
-        await asyncio.to_thread(jobs.write, directory, job, planned.train, held)
+        logged, reference = await evidence.logged(self._journal), await evidence.situations(self._journal)
+        await asyncio.to_thread(jobs.write, directory, job, planned.train, held, logged, reference)
         return directory
 
     async def _train(self, cycle: Cycle, directory: Path, settings: LearnerConfig) -> jobs.Report:
@@ -311,12 +332,8 @@ class Learner:
         self, cycle: Cycle, directory: Path, report: jobs.Report, *, examples_at: float, lineage: list[str]
     ) -> Cycle:
         verdict = gate.judge(report, self._config.gate)
-        if report.partial and verdict.state == "released":
-            verdict = replace(
-                verdict, state="provisional", reason=f"trained on a part, until a whole cycle: {verdict.reason}"
-            )
         adapter = await asyncio.to_thread(
-            self._store.publish, directory, parent=self._serving.adapter, lineage=lineage, verdict=verdict.reason,
+            self._store.publish, directory, parent=self._serving.deciding, lineage=lineage, verdict=verdict.reason,
             trust=await self._trust(directory, report),
         )  # fmt: skip
         doubts = self._doubts.report() if self._doubts is not None else {}
@@ -364,17 +381,19 @@ class Learner:
         """Load, prove, commit, flip. Raises Corrupt if what would serve is not what was trained."""
         if adapter != "base":
             await self._prove(adapter)
-        previous = self._serving.adapter
+        previous = self._serving.deciding
+        against = self._proven() if provisional and not await self._tainted() else ""
         release = Release(
-            id=new_id("re"), adapter=adapter, previous=previous, why=why, provisional=provisional,
-            against=self._proven() if provisional else "", by=by, reason=reason, at=self._clock(),
+            id=new_id("re"), adapter=adapter, previous=previous, why=why, provisional=provisional, against=against,
+            shadow=self._config.gate.shadow if against not in ("", "base", adapter) else 0, by=by, reason=reason,
+            at=self._clock(),
         )  # fmt: skip
         await self._journal.put(release, *([cycle] if cycle is not None else []))
-        await self._serve(adapter, release.against)
+        await self._serve(adapter, against, silent=release.shadow > 0)
         self._metrics.releases.labels(why).inc()
         log.info("released", adapter=adapter, previous=previous, why=why, provisional=provisional, reason=reason)
         await self._bus.publish(release)
-        await self._forget_old(adapter, previous, release.against)
+        await self._forget_old(adapter, previous, against)
         return release
 
     def _proven(self) -> str:
@@ -398,11 +417,20 @@ class Learner:
         await self._bus.publish(release)
         return release
 
-    async def _serve(self, adapter: str, against: str = "") -> None:
-        """The flip: from here on decisions use this one; `against` another trained one, only a share of them."""
+    def take_part(self, release: Release) -> None:
+        """The version on trial was in shadow; from here on it makes its share of the decisions."""
+        against = self._serving.against
+        if against is None or (release.adapter, release.against) != (self._serving.adapter, against[0]):
+            return  # another one is on trial by now
+        self._serving.share = self._config.gate.share
+        log.info("takes part", adapter=self._serving.adapter, share=self._serving.share)
+
+    async def _serve(self, adapter: str, against: str = "", *, silent: bool = False) -> None:
+        """The flip: from here on decisions use this one; `against` another trained one, only a share of them, or none
+        while it is `silent`."""
         shared = against not in ("", "base", adapter)
         self._serving.against = (against, self._trusted(against)) if shared else None
-        self._serving.share = self._config.gate.share
+        self._serving.share = 0.0 if shared and silent else self._config.gate.share
         self._serving.adapter, self._serving.trust = adapter, self._trusted(adapter)
         deciding = (adapter, against) if shared else (adapter,)
         await self.on_serve({one: self._store.manifest(one) for one in deciding if one != "base"})
@@ -435,7 +463,8 @@ class Learner:
             except CorrigibleError as error:
                 log.error("adapter is not usable", adapter=release.adapter, reason=str(error))
                 continue
-            await self._serve(release.adapter, await self._still_there(release.against))
+            silent = ladder.rung(release, await ladder.watched(self._journal, release)) == "shadow"
+            await self._serve(release.adapter, await self._still_there(release.against), silent=silent)
             return
         await self._serve("base")
 
@@ -459,8 +488,8 @@ class Learner:
         return self._catalogues.of(scope).render(action)  # type: ignore[arg-type]
 
     def _champions_lessons(self, *, judged: bool = False) -> frozenset[str]:
-        """Ids of the feedback that what serves was trained on; `judged`: when it was judged."""
-        return self._lessons_of(self._serving.adapter, judged=judged)
+        """Ids of the feedback that what serves was trained on; `judged`: what the champion was, when it was judged."""
+        return self._lessons_of(self._serving.deciding if judged else self._serving.adapter, judged=judged)
 
     def _lessons_of(self, adapter: str, *, judged: bool = False) -> frozenset[str]:
         if adapter == "base":

@@ -4,6 +4,8 @@
 count on which the two differ; the difference of wins and losses is a random walk, and its two bounds are those of Wald's
 sequential probability ratio test (1945) of "wins 63 % of them" against "loses 63 %", which is what 5 points of accuracy are
 where 19 % of the answers differ. The lower bound is near: a version that has shown nothing yet is given up early.
+While it is only asked in silence (`ladder`) it can lose but not win: people see the other one's answers alone, and who only
+corrects speaks of that one's mistakes, so a version that is worse would win nearly every word.
 
 `worse`: of a version that serves alone, an e-process (a bet that complaints come more often than before; Waudby-Smith and
 Ramdas, arXiv 2010.09686): under the old rate its expectation never exceeds 1, so it reaches 20 with a chance of at most 5 %,
@@ -34,6 +36,7 @@ class Trial(Message, frozen=True, kw_only=True):
     """A provisional release as far as it has come."""
 
     release: str
+    acting: bool = True  # it makes its share of the decisions
     wins: int = 0
     losses: int = 0
     events: int = 0
@@ -52,6 +55,8 @@ class Trial(Message, frozen=True, kw_only=True):
         net = self.wins - self.losses
         if net <= DOWN:
             return "worse"
+        if not self.acting:
+            return ""
         return "better" if net >= UP or self.events >= ENOUGH else ""
 
     def __str__(self) -> str:

@@ -40,10 +40,10 @@ class Item:
 
 def allowed(job: Job, examples: Sequence[Example]) -> list[Example]:
     """The examples whose scope and action there still are: tools go while their feedback stays."""
-    return [e for e in examples if e.scope in job.catalogues and _valid(job.catalogues[e.scope], e.action)]
+    return [e for e in examples if e.scope in job.catalogues and valid(job.catalogues[e.scope], e.action)]
 
 
-def _valid(catalogue: Catalogue, action: Action) -> bool:
+def valid(catalogue: Catalogue, action: Action) -> bool:
     with suppress(BadAction):
         catalogue.check(action)
         return True
@@ -79,7 +79,7 @@ def _others(examples: Sequence[Example]) -> list[Action | None]:
 def _item(scorer: Scorer, catalogue: Catalogue, example: Example, other: Action | None, whole: bool) -> Item:
     told = _told(scorer, catalogue, example, example.action, whole)
     wrong = example.rejected
-    if wrong is not None and (wrong == example.action or not _valid(catalogue, wrong)):
+    if wrong is not None and (wrong == example.action or not valid(catalogue, wrong)):
         wrong = None
     return dataclasses.replace(
         told,

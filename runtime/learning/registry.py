@@ -91,7 +91,7 @@ class Registry:
         manifest = Manifest(
             id=adapter, parent=parent, revision=described.base.revision, files=files, lineage=(*lineage, *held), held_out=held, learnt=report.learnt, judged=before,
             parameters=report.parameters, fingerprint=report.fingerprint, verdict=verdict, created=time.time(),
-            scores=msgspec.to_builtins({"candidate": report.candidate, "champion": report.champion, "held_out": report.holdout, "trust": trust}),
+            scores=msgspec.to_builtins({"candidate": report.candidate, "champion": report.champion, "held_out": report.holdout, "trust": trust, "drift": report.drift, "off_policy": report.off_policy}),
         )  # fmt: skip
         self._store(job, target, manifest)
         return adapter

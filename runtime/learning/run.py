@@ -20,6 +20,7 @@ from runtime.learning import (
     boundary,
     candidate,
     cases,
+    comparing,
     curation,
     jobs,
     objectives,
@@ -29,6 +30,8 @@ from runtime.learning import (
 )
 from runtime.learning.evaluate import judge
 from runtime.learning.fit import Fit, Group, Renew, Scored, Tell
+from runtime.learning.offpolicy import Estimate
+from runtime.learning.reference import Drift
 from runtime.learning.states import States
 from runtime.messages import Example
 from runtime.policy.backbone import BASE, Backbone
@@ -53,6 +56,7 @@ class Run:
         self.directory = directory
         self.group = group or Group()
         self.job, train, held = jobs.read(directory)
+        self.logged, self.reference = jobs.read_evidence(directory)
         self.settings = LearnerConfig(**self.job.settings)
         torch.manual_seed(self.settings.seed)
         self.train, self.held = (objectives.allowed(self.job, examples) for examples in (train, held))
@@ -165,6 +169,7 @@ class Run:
         held = judge(self.scorer, self.job, CANDIDATE, self.held)
         sample = self._sample()
         recall = judge(self.scorer, self.job, CANDIDATE, sample)
+        off_policy, drift = self._off_policy(), self._drift()
         refit = self._refit(directory, sum(held.right) + sum(recall.right), sample)
         broken = tuple(cases.broken(self.job.cases, self._says))
         if refit and broken:
@@ -182,6 +187,8 @@ class Run:
             wins=sum(a and not b for a, b in zip(held.right, champion_right, strict=True)),
             losses=sum(b and not a for a, b in zip(held.right, champion_right, strict=True)),
             broken=broken,
+            off_policy=off_policy,
+            drift=drift,
             refit=refit,
             fingerprint=tuple(self.backbone.fingerprint(CANDIDATE)),
             judged=held.judgements,
@@ -315,6 +322,17 @@ class Run:
         judged = judge(self.scorer, self.job, name, self.held)
         recall = judge(self.scorer, self.job, name, self._sample()).accuracy
         return judged.right, judged.scores(recall)
+
+    def _off_policy(self) -> Estimate | None:
+        """What it would have earned where chance decided."""
+        champion = CHAMPION if self.job.champion else BASE
+        return comparing.off_policy(self.scorer, self.job, self.logged, CANDIDATE, champion)
+
+    def _drift(self) -> Drift | None:
+        """What the release would change. The first adapter changes nearly everything: that says nothing."""
+        if not self.job.champion:
+            return None
+        return comparing.change(self.scorer, self.job, self.reference, CANDIDATE, CHAMPION)
 
     def _on_held(self) -> tuple[float, float] | None:
         """(accuracy, minus log-loss): the log-loss alone would stop while the model still learns, but grows too sure."""

@@ -67,6 +67,8 @@ async def test_port_file_of_a_killed_daemon_counts_as_down(console: Running) -> 
 SHOWN = [
     (["status"], "3f9c0a1b2c3d (provisional)"),
     (["status"], "3 won and 1 lost of 20 situations"),
+    (["status"], "canary: 3f9c0a1b2c3d makes 50% of the decisions"),
+    (["status"], "decides 12 of 80 reference situations otherwise"),
     (["status"], "did worse than 3f9c0a1b2c3d"),
     (["status"], "12 feedbacks, all of Eve among it"),
     (["status"], "31 % of the last 60 (to be learnt as soon as a cycle may begin)"),

@@ -81,6 +81,8 @@ class Remembered:
             "adapter": "3f9c0a1b2c3d",
             "provisional": True,
             "trial": {"release": "re-1", "wins": 3, "losses": 1, "events": 20},
+            "waits_for": "canary: 3f9c0a1b2c3d makes 50% of the decisions",
+            "changes": {"situations": 80, "flips": 0.15, "divergence": 0.2},
             "why": "a1b2c3d4e5f6 did worse than 3f9c0a1b2c3d",
             "drift": {
                 "of": "corrections",

@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from runtime.config import GateConfig, LearnerConfig
-from runtime.learning import curation
+from runtime.learning import curation, offpolicy
 from runtime.learning.gate import by_chance, judge
 from runtime.learning.jobs import Report, Scores
+from runtime.learning.offpolicy import Estimate, Value
+from runtime.learning.reference import Drift
 from runtime.messages import Action, Example
 
 
@@ -47,6 +50,54 @@ def test_verdicts(made: Report, state: str) -> None:
     verdict = judge(made, GateConfig())
     assert verdict.state == state
     assert verdict.reason
+
+
+SHOWN: dict[str, Any] = {"wins": 10, "losses": 0}  # the held-out items speak for it
+
+
+def logged(upper: float, ess: float = offpolicy.ENOUGH) -> Estimate:
+    return Estimate(
+        decisions=120, candidate=Value(dr=0.6, ess=ess), champion=Value(dr=0.8, ess=99), lower=-1, upper=upper
+    )
+
+
+@pytest.mark.parametrize(
+    ("other", "state", "says"),
+    [
+        (
+            {"off_policy": logged(-0.03)},
+            "rejected",
+            "120 decisions by chance that people judged it would have done right",
+        ),
+        ({"off_policy": logged(0.03)}, "released", "no veto"),
+        ({"off_policy": logged(-0.03, ess=9)}, "released", "not enough to veto it"),
+        ({"drift": Drift(situations=100, flips=0.34, divergence=1.0), "new": 0.1}, "released", "34% of 100"),
+        ({"drift": Drift(situations=100, flips=0.36, divergence=1.0), "new": 0.1}, "provisional", "more than the 35%"),
+        ({"drift": Drift(situations=100, flips=0.9, divergence=1.0), "new": 0.9}, "released", "90% of 100"),
+        ({"partial": True}, "provisional", "trained on a part"),
+        ({"partial": True, "off_policy": logged(-0.03)}, "rejected", "vetoed"),
+        ({"broken": ("room: 'gas'",), "off_policy": logged(-0.03)}, "rejected", "must pass"),
+    ],
+)
+def test_what_the_held_out_items_do_not_see(other: dict[str, Any], state: str, says: str) -> None:
+    verdict = judge(report(BETTER, WORSE, **SHOWN, **other), GateConfig())
+    assert verdict.state == state
+    assert says in verdict.reason
+
+
+def test_a_margin_and_a_limit_can_be_set() -> None:
+    assert judge(report(BETTER, WORSE, **SHOWN, off_policy=logged(-0.03)), GateConfig(margin=0.05)).state == "released"
+    changed = report(BETTER, WORSE, **SHOWN, drift=Drift(situations=100, flips=1.0, divergence=3.0), new=0.0)
+    assert judge(changed, GateConfig(drift=1.0)).state == "released"
+    assert judge(changed, GateConfig(drift=0.99)).state == "provisional"
+
+
+@pytest.mark.parametrize("state", ["rejected", "provisional"])
+def test_no_rung_lifts_what_another_one_let_fall(state: str) -> None:
+    """Neither the log nor a small change releases what the held-out items do not show."""
+    fell = report(WORSE, BETTER, wins=2, losses=12) if state == "rejected" else report(BETTER, WORSE, holdout=3)
+    kind = {"off_policy": logged(0.5), "drift": Drift(situations=100, flips=0.0, divergence=0.0)}
+    assert judge(replace(fell, **kind), GateConfig()).state == state
 
 
 def test_chance_is_exact() -> None:

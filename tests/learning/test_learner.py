@@ -119,10 +119,10 @@ async def teach(journal: Journal, number: int) -> Feedback:
 
 @asynccontextmanager
 async def parts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taught: int = 3, **settings: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taught: int = 3, shadow: int = 0, **settings: Any
 ) -> AsyncIterator[Parts]:
     monkeypatch.setattr(learner, "POLL", 0.01)
-    read = config.load(None, agent={"data": tmp_path}, learner=settings)
+    read = config.load(None, agent={"data": tmp_path}, learner=settings, gate={"shadow": shadow})
     async with Journal.open(tmp_path / "j.db") as journal:
         for number in range(taught):
             await teach(journal, number)
@@ -518,6 +518,30 @@ async def test_a_provisional_version_shares_the_decisions_with_the_one_before_it
             "proven",
         )
         assert {p.serving.choose(f"pc-{n}")[0] for n in range(64)} == {third}
+
+
+async def test_in_shadow_a_version_is_no_measure_and_decides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with parts(tmp_path, monkeypatch, shadow=5) as p:
+        first = await released(p, 1)
+        second = await released(p, 2, provisional=True)
+        assert {p.serving.choose(f"pc-{n}")[0] for n in range(64)} == {first}
+        await teach(p.journal, 103)
+        p.trainer_makes(3.0)
+        third = await p.cycle()  # while the second is watched
+        assert written_job(p, third).champion == str(p.store.directory(first))
+        assert p.store.manifest(third.adapter).parent == first
+        newest = await p.journal.serving()
+        assert newest is not None
+        assert (newest.previous, newest.against, newest.shadow) == (first, first, 5)
+        await p.learner.restore()  # as after a restart
+        assert {p.serving.choose(f"pc-{n}")[0] for n in range(64)} == {first}
+        p.learner.take_part(replace(newest, adapter=second))
+        assert p.serving.share == 0.0, "that one is not on trial any more"
+        p.learner.take_part(newest)
+        assert {p.serving.choose(f"pc-{n}")[0] for n in range(64)} == {first, third.adapter}
+        assert (await p.learner.rollback(by="Ana")).adapter == first
 
 
 async def test_only_a_provisional_version_can_be_confirmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
