@@ -44,6 +44,7 @@ class Job(Message, frozen=True, kw_only=True):
     catalogue_tokens: int = 0
     partial: bool = False  # going on from the champion with a part of the examples: no time for scoring every epoch
     cases: tuple[Case, ...] = ()  # what the candidate must pass
+    learnt: tuple[str, ...] = ()  # ids of the feedback that what serves was trained on
     states: str = ""  # directory where frozen states are kept from cycle to cycle; "" = nowhere
 
 

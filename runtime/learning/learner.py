@@ -23,7 +23,7 @@ from runtime.bus import Bus, Subscription
 from runtime.config import Config, LearnerConfig
 from runtime.errors import CorrigibleError, Corrupt, NotFound
 from runtime.journal import Journal
-from runtime.learning import cases, curation, gate, jobs, knowing, plan, registry, trainer, trust, windows
+from runtime.learning import cases, curation, duplicates, gate, jobs, knowing, plan, registry, trainer, trust, windows
 from runtime.learning.memory import Memory
 from runtime.learning.trust import Trust
 from runtime.messages import Cycle, Example, Feedback, Release, new_id
@@ -53,6 +53,7 @@ class Believer(Protocol):
     """Who says which examples are believed."""
 
     async def look(self, examples: Sequence[Example]) -> list[Example]: ...
+    def trust(self, source: str) -> float: ...
     def report(self) -> dict[str, Any]: ...
 
 
@@ -208,14 +209,14 @@ class Learner:
     async def _learn(self, cycle: Cycle, whole: bool) -> Cycle:
         settings = await self._settings()
         disliked = settings.objective in ("kto", "reward")
-        examples = await self._believed(await self._journal.examples(settings.window, disliked))
+        examples = await self._believed(await self._journal.words(settings.window, disliked), settings)
         tainted = await self._tainted()
         if not examples:
             if tainted:
                 await self._unlearnt("base")
             return await self._finish(cycle, "failed", "there is no feedback to learn from yet")
         trained = frozenset() if tainted else self._champions_lessons(judged=True)
-        train, held = curation.split(curation.recent(examples, settings.half_life), settings, self._render, trained)
+        train, held = curation.split(examples, settings, self._render, trained)
         speed = 0.0 if whole or tainted else plan.speed(await self._journal.cycles())
         champion = "" if tainted else self._judged(self._serving.adapter)  # what must be unlearnt is no measure
         planned = plan.make(train, settings, speed=speed, champion=champion, trained=trained)
@@ -227,17 +228,19 @@ class Learner:
         if report.tuned:
             found = await self._journal.metadata(TUNED) or {}
             await self._journal.set_metadata(TUNED, {**found, **report.tuned})
-        lineage = [e.id for e in planned.train] + sorted(trained if planned.partial else ())
+        lineage = [id for e in planned.train for id in (e.id, *e.also)] + sorted(trained if planned.partial else ())
         ended = await self._judge(cycle, directory, report, examples_at=max(e.at for e in examples), lineage=lineage)
         if tainted:
             await self._unlearnt("base" if ended.state == "rejected" else self._serving.adapter)
         return ended
 
-    async def _believed(self, examples: Sequence[Example]) -> list[Example]:
-        """One example a situation, without what is doubted: where the newest word is, the one before it stands."""
-        if self._doubts is not None:
-            examples = await self._doubts.look(examples)
-        return curation.newest_per_situation(examples)
+    async def _believed(self, words: Sequence[Example], settings: LearnerConfig) -> list[Example]:
+        """One example a situation, without what is doubted, and what each counts: where the newest word is doubted, the one
+        before it stands."""
+        if self._doubts is None:
+            return curation.weighed(duplicates.merged(words), settings, lambda source: 1.0)
+        believed = await self._doubts.look(words)
+        return curation.weighed(duplicates.merged(believed), settings, self._doubts.trust)
 
     async def _unlearnt(self, adapter: str) -> None:
         """This serves now, and no version that was taught by what was taken back is left."""
@@ -269,6 +272,7 @@ class Learner:
             catalogue_tokens=self._config.policy.catalogue_tokens,
             partial=planned.partial,
             cases=self._cases,
+            learnt=tuple(sorted(self._champions_lessons(judged=True))) if champion else (),
             states=str((self._config.agent.data / "states").absolute()),
         )
         await asyncio.to_thread(jobs.write, directory, job, planned.train, held)

@@ -20,7 +20,7 @@ def views(source: str, good: int, bad: int) -> list[View]:
 
 
 def test_careful_people_are_believed_even_where_others_taught_something_else() -> None:
-    assert find(views("Ana", 97, 3)) == Findings()
+    assert not find(views("Ana", 97, 3)).doubted
     assert find(views("Ana", 3, 1)) == Findings()
 
 
