@@ -41,6 +41,7 @@ from runtime.errors import BadConfig, CorrigibleError
 from runtime.guard import Guard, Modes
 from runtime.ingest import Ingest
 from runtime.journal import Journal, lock
+from runtime.learning import cases
 from runtime.learning.learner import Learner
 from runtime.learning.memory import Memory
 from runtime.learning.registry import Registry
@@ -49,6 +50,7 @@ from runtime.metrics import Metrics
 from runtime.perception import Perception
 from runtime.policy.client import Policy
 from runtime.probation import Probation
+from runtime.proving import Proving
 from runtime.remembering import Remembering
 from runtime.roles import Actuator, Context, Critic, Perceiver, Plugin, Rule, Sensor
 from runtime.situations import Catalogues
@@ -107,6 +109,7 @@ class App:
         self.learner = Learner(
             journal, self.bus, policy, self.catalogues, self.store, self.serving, config, self.metrics, policy.base,
             memory=self.memory if config.policy.memory else None, doubts=self.doubts, timezone=self.zone,
+            prover=Proving(journal, policy, self.catalogues, self.store, cases.read(config.gate.must_pass)),
         )  # fmt: skip
         self.probation = Probation(journal, policy, self.catalogues, self.learner)
         policy.on_busy = self.learner.yield_to
@@ -130,10 +133,15 @@ class App:
         """Who is believed has changed."""
         await self.restore_taught()
         await self.remembering.reweigh(weights)
+        if self.restored and self.config.policy.memory and self.doubts.found.disputed:
+            self.remembering.again()  # another word may stand in a situation now
 
     async def restore_taught(self) -> None:
         """What people taught: the corrections and the replies."""
-        self.table.restore(await self.journal.corrections())
+        words = await self.journal.words(self.config.learner.window)
+        self.table.restore(
+            await self.journal.corrections(), [word for word in words if word.id in self.doubts.found.upheld]
+        )
         examples = await self.journal.examples(self.config.learner.window)
         self.catalogues.know_only((example.scope, example.action) for example in examples)
 

@@ -19,15 +19,15 @@ from msgspec.structs import replace
 
 from runtime.errors import CorrigibleError
 from runtime.journal import Journal
-from runtime.learning import disputes, doubt
+from runtime.config import LearnerConfig
+from runtime.learning import balance, curation, disputes, doubt, duplicates
 from runtime.learning.disputes import Rulings
-from runtime.learning.doubt import Doubted, Findings, View
+from runtime.learning.doubt import LITTLE, Findings, View
 from runtime.learning.memory import Memory
 from runtime.messages import Action, Example
 
 log = structlog.get_logger("doubt")
 FOUND, VOUCHED = "doubts", "vouched"  # the journal's notes
-LITTLE = 0.02  # what a doubted lesson weighs in the memory: so little that it is still judged by the others
 
 
 class Doubts:
@@ -115,8 +115,28 @@ class Doubts:
                 upheld=tuple(sorted({*self.found.upheld, *(d.feedback_id for d in won if d.case)})),
             )
         )
-        if self._memory is not None:
-            await self.on_change({lesson.id: 1.0 for lesson in self._memory.lessons() if lesson.id not in self._ids})
+        lessons = self._memory.lessons() if self._memory is not None else []
+        await self.on_change({lesson.id: 1.0 for lesson in lessons if lesson.id not in self._ids})
+
+    async def sources(self, settings: LearnerConfig) -> list[dict[str, Any]]:
+        """Who teaches: how much each said, how the others' words speak for or against it as of the newest cycle, and whose
+        share of what is learnt it is."""
+        words = [w for w in await self._journal.words(settings.window) if self.believes(w.id, w.source)]
+        weights = balance.weight_by_source(curation.weighed(duplicates.merged(words), settings, self.trust))
+        known = {standing.source: standing for standing in self.found.standings}
+        doubted = Counter(one.source for one in self.found.doubted)
+        return [
+            {
+                "source": source,
+                "words": count,
+                "agreed": known[source].agreed if source in known else 0,
+                "contradicted": known[source].contradicted if source in known else 0,
+                "doubted": doubted[source],
+                "trust": self.trust(source),
+                "share": weights.get(source, 0.0) / (sum(weights.values()) or 1.0),
+            }
+            for source, count in (await self._journal.sources()).items()
+        ]
 
     def report(self) -> dict[str, Any]:
         """For a cycle's record."""

@@ -24,6 +24,7 @@ CARELESS, HOSTILE = (
     0.3,
 )  # share of a source's lessons that are contradicted; careful people: 4 %, liars: 46 to 81 %
 FAIR = 0.4  # share of all lessons that the others confirm, at least: a judge that errs more often is none
+LITTLE = 0.02  # what a doubted lesson weighs in the memory: so little that it is still judged by the others
 WILSON = 1.28  # standard deviations below what was seen: 90 %
 
 
@@ -71,6 +72,11 @@ class Findings(Message, frozen=True, kw_only=True):
     aside: tuple[str, ...] = ()  # ids of further words that are not learnt: older ones of those who disagree
     overruled: tuple[str, ...] = ()  # ids that lost, for somebody answers for another word; not even the table obeys them
     upheld: tuple[str, ...] = ()  # ids that won by that
+
+    @property
+    def disputed(self) -> bool:
+        """People disagree somewhere: the newest word is not everywhere the one that stands."""
+        return bool(self.overruled or any(one.case for one in self.doubted))
 
 
 def find(views: Sequence[View], vouched: Collection[str] = ()) -> Findings:

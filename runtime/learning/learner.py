@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -26,7 +26,7 @@ from runtime.journal import Journal
 from runtime.learning import cases, curation, duplicates, gate, jobs, knowing, plan, registry, trainer, trust, windows
 from runtime.learning.memory import Memory
 from runtime.learning.trust import Trust
-from runtime.messages import Cycle, Example, Feedback, Release, new_id
+from runtime.messages import Cycle, Example, Feedback, Message, Release, new_id
 from runtime.metrics import Metrics
 from runtime.situations import Catalogues
 
@@ -57,6 +57,13 @@ class Believer(Protocol):
     def report(self) -> dict[str, Any]: ...
 
 
+class Prover(Protocol):
+    """Who shows that what was taken back is unlearnt."""
+
+    async def begin(self, adapter: str) -> None: ...
+    async def proof(self, adapter: str, removed: Collection[str] = ()) -> Message: ...
+
+
 class Activity(Protocol):
     """When the last decision was made, for `[learner] idle`."""
 
@@ -81,6 +88,7 @@ class Learner:
         *,
         memory: Memory | None = None,
         doubts: Believer | None = None,
+        prover: Prover | None = None,
         clock: Callable[[], float] = time.time,
         timezone: tzinfo | None = None,
     ) -> None:
@@ -93,7 +101,8 @@ class Learner:
         self._config = config
         self._metrics = metrics
         self._model = model
-        self._memory, self._doubts = memory, doubts
+        self._memory, self._doubts, self._prover = memory, doubts, prover
+        self._under_way: frozenset[str] = frozenset()  # ids of the feedback that the running cycle trains on
         self._clock = clock
         self._timezone = timezone
         self._partial = False  # what serves was trained on a part of the examples
@@ -112,17 +121,30 @@ class Learner:
         self._asked.set()
 
     async def unlearn(self) -> bool:
-        """Feedback was taken back. True if the serving weights were taught by it: a cycle will make others."""
-        tainted = await self._tainted()
-        if tainted:
-            self.ask()
+        """Feedback was taken back. True if the serving weights were taught by it, or others are being so: a cycle will make
+        new ones. Versions that do not serve go at once."""
+        forgotten = await self._journal.forgotten()
         against = self._serving.against
-        if against is not None and not (await self._journal.forgotten()).isdisjoint(self._lessons_of(against[0])):
+        if against is not None and not forgotten.isdisjoint(self._lessons_of(against[0])):
             self._serve(self._serving.adapter)  # alone from now on
-        return tainted
+        if await self._tainted() or not forgotten.isdisjoint(self._under_way):
+            self.ask()
+            return True
+        await self._remove_taught_by(forgotten)
+        return False
+
+    async def proof(self) -> Message | None:
+        """That nothing is left of what was taken back, or what is."""
+        return await self._prover.proof(self._serving.adapter) if self._prover is not None else None
 
     async def _tainted(self) -> bool:
         return not (await self._journal.forgotten()).isdisjoint(self._champions_lessons())
+
+    async def _remove_taught_by(self, forgotten: frozenset[str]) -> tuple[str, ...]:
+        """No version but what serves is left that was taught by this."""
+        against = self._serving.against
+        protected = {self._serving.adapter, *([against[0]] if against is not None else [])}
+        return await asyncio.to_thread(self._store.remove_taught_by, forgotten, protected=protected)
 
     async def run(self, feedbacks: Subscription[Feedback], activity: Activity) -> None:
         await self._close_interrupted()
@@ -204,22 +226,25 @@ class Learner:
         except (CorrigibleError, OSError) as error:
             return await self._finish(self.current or cycle, "failed", str(error))
         finally:
-            self.current = None
+            self.current, self._under_way = None, frozenset()
 
     async def _learn(self, cycle: Cycle, whole: bool) -> Cycle:
         settings = await self._settings()
         disliked = settings.objective in ("kto", "reward")
         examples = await self._believed(await self._journal.words(settings.window, disliked), settings)
         tainted = await self._tainted()
+        if tainted and self._prover is not None:
+            await self._prover.begin(self._serving.adapter)
         if not examples:
-            if tainted:
-                await self._unlearnt("base")
-            return await self._finish(cycle, "failed", "there is no feedback to learn from yet")
+            ended = await self._finish(cycle, "failed", "there is no feedback to learn from yet")
+            return await self._unlearnt(ended, "base") if tainted else ended
         trained = frozenset() if tainted else self._champions_lessons(judged=True)
         train, held = curation.split(examples, settings, self._render, trained)
         speed = 0.0 if whole or tainted else plan.speed(await self._journal.cycles())
         champion = "" if tainted else self._judged(self._serving.adapter)  # what must be unlearnt is no measure
         planned = plan.make(train, settings, speed=speed, champion=champion, trained=trained)
+        lineage = [id for e in planned.train for id in (e.id, *e.also)] + sorted(trained if planned.partial else ())
+        self._under_way = frozenset((*lineage, *(id for e in held for id in (e.id, *e.also))))
         directory = await self._write_job(cycle, planned, held, champion, tune=settings.tune and whole)
         cycle = await self._progress(cycle, examples=len(examples))
         log.info("cycle", id=cycle.id, examples=len(planned.train), held_out=len(held), partial=planned.partial)
@@ -228,10 +253,18 @@ class Learner:
         if report.tuned:
             found = await self._journal.metadata(TUNED) or {}
             await self._journal.set_metadata(TUNED, {**found, **report.tuned})
-        lineage = [id for e in planned.train for id in (e.id, *e.also)] + sorted(trained if planned.partial else ())
         ended = await self._judge(cycle, directory, report, examples_at=max(e.at for e in examples), lineage=lineage)
+        return await self._without_forgotten(ended, tainted)
+
+    async def _without_forgotten(self, ended: Cycle, tainted: bool) -> Cycle:
+        """`tainted`: the cycle was made because of what serves. What was taken back while it ran needs another one."""
         if tainted:
-            await self._unlearnt("base" if ended.state == "rejected" else self._serving.adapter)
+            rejected = ended.state == "rejected"
+            ended = await self._unlearnt(ended, "base" if rejected else self._serving.adapter)
+        if await self._tainted():
+            self.ask()
+        elif not tainted and not (await self._journal.forgotten()).isdisjoint(self._under_way):
+            ended = await self._unlearnt(ended, self._serving.adapter)
         return ended
 
     async def _believed(self, words: Sequence[Example], settings: LearnerConfig) -> list[Example]:
@@ -242,15 +275,20 @@ class Learner:
         believed = await self._doubts.look(words)
         return curation.weighed(duplicates.merged(believed), settings, self._doubts.trust)
 
-    async def _unlearnt(self, adapter: str) -> None:
-        """This serves now, and no version that was taught by what was taken back is left."""
+    async def _unlearnt(self, ended: Cycle, adapter: str) -> Cycle:
+        """This serves now, and no version that was taught by what was taken back is left; the cycle's report proves it."""
         if self._serving.adapter != adapter:
             await self.release(adapter, why="forget")
         self._serve(adapter)  # alone: the other side of a trial may be among those that go
-        gone = await asyncio.to_thread(
-            self._store.remove_taught_by, await self._journal.forgotten(), protected={adapter}
-        )
+        gone = await self._remove_taught_by(await self._journal.forgotten())
         log.info("unlearnt", serving=adapter, removed=gone)
+        if self._prover is None:
+            return ended
+        proof = msgspec.to_builtins(await self._prover.proof(adapter, gone))
+        proven = replace(ended, report={**ended.report, "unlearnt": proof})
+        await self._journal.put(proven)
+        await self._bus.publish(proven)
+        return proven
 
     async def _settings(self) -> LearnerConfig:
         """`[learner]`, with what a search has found better."""

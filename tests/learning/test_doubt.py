@@ -21,7 +21,7 @@ def views(source: str, good: int, bad: int) -> list[View]:
 
 def test_careful_people_are_believed_even_where_others_taught_something_else() -> None:
     assert not find(views("Ana", 97, 3)).doubted
-    assert find(views("Ana", 3, 1)) == Findings()
+    assert not find(views("Ana", 3, 1)).doubted
 
 
 def test_of_a_careless_person_what_is_contradicted_is_doubted() -> None:
