@@ -17,9 +17,9 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
+from runtime.config import LearnerConfig
 from runtime.errors import CorrigibleError
 from runtime.journal import Journal
-from runtime.config import LearnerConfig
 from runtime.learning import balance, curation, disputes, doubt, duplicates
 from runtime.learning.disputes import Rulings
 from runtime.learning.doubt import LITTLE, Findings, View

@@ -21,6 +21,7 @@ from runtime.messages import Action, Message
 from runtime.situations import Catalogues
 
 REFERENCE = 50  # situations asked before and after
+NOTHING = "no version had to be made anew"
 SHOWN = 20  # changes that are named
 
 Situation = tuple[str, str]  # scope, text
@@ -63,10 +64,11 @@ class Proving:
         self._journal, self._policy, self._catalogues, self._store = journal, policy, catalogues, store
         self._cases = [(case.scope, case.text) for case in cases]
         self._before: Answers = {}
-        self._unasked = "nothing had to be rebuilt"
+        self._unasked = NOTHING
 
     async def begin(self, adapter: str) -> None:
         """What this version says, as long as it is there."""
+        self._unasked = ""
         standing = merged(await self._journal.words(REFERENCE * 4))[-REFERENCE:]
         self._before = await self._answers([*self._cases, *((e.scope, e.text) for e in standing)], adapter)
 
@@ -82,12 +84,13 @@ class Proving:
         cases = {key for key in self._cases if key in after}
         broken = tuple(line for key, line in zip(changed, told, strict=True) if key in cases)
         others = [line for key, line in zip(changed, told, strict=True) if key not in cases]
+        unasked, self._unasked = self._unasked, NOTHING
         return Proof(
             holds=not tainted, forgotten=len(forgotten), serving=adapter, versions=len(lineages), tainted=tainted,
             named=len(lineages.get(adapter, frozenset()) & forgotten), removed=tuple(removed),
             cases=len(cases), cases_changed=broken,
             reference=len(after) - len(cases), reference_changed=len(others), changed=tuple(others[:SHOWN]),
-            unasked="" if after else self._unasked,
+            unasked=unasked,
         )  # fmt: skip
 
     async def _answers(self, situations: Sequence[Situation], adapter: str) -> Answers:

@@ -15,7 +15,9 @@ from msgspec.structs import replace
 from runtime.learning.duplicates import answer
 from runtime.messages import Example
 
-LEAST = 1 / 3  # of what it would count: neither a cap nor a balance takes more away, or a newcomer's word would count for hundreds
+LEAST = (
+    1 / 3
+)  # of what it would count: neither a cap nor a balance takes more away, or a newcomer's word would count for hundreds
 SEVERAL = 3  # people who must have taught before anyone's share is limited
 
 

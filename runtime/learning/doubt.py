@@ -70,7 +70,9 @@ class Findings(Message, frozen=True, kw_only=True):
     sources: tuple[str, ...] = ()
     standings: tuple[Standing, ...] = ()
     aside: tuple[str, ...] = ()  # ids of further words that are not learnt: older ones of those who disagree
-    overruled: tuple[str, ...] = ()  # ids that lost, for somebody answers for another word; not even the table obeys them
+    overruled: tuple[
+        str, ...
+    ] = ()  # ids that lost, for somebody answers for another word; not even the table obeys them
     upheld: tuple[str, ...] = ()  # ids that won by that
 
     @property

@@ -102,7 +102,7 @@ class Learner:
         self._metrics = metrics
         self._model = model
         self._memory, self._doubts, self._prover = memory, doubts, prover
-        self._under_way: frozenset[str] = frozenset()  # ids of the feedback that the running cycle trains on
+        self._under_way: frozenset[str] = frozenset()  # ids of the feedback that the running cycle may train on
         self._clock = clock
         self._timezone = timezone
         self._partial = False  # what serves was trained on a part of the examples
@@ -231,7 +231,9 @@ class Learner:
     async def _learn(self, cycle: Cycle, whole: bool) -> Cycle:
         settings = await self._settings()
         disliked = settings.objective in ("kto", "reward")
-        examples = await self._believed(await self._journal.words(settings.window, disliked), settings)
+        words = await self._journal.words(settings.window, disliked)
+        self._under_way = frozenset(word.id for word in words)
+        examples = await self._believed(words, settings)
         tainted = await self._tainted()
         if tainted and self._prover is not None:
             await self._prover.begin(self._serving.adapter)
@@ -244,7 +246,6 @@ class Learner:
         champion = "" if tainted else self._judged(self._serving.adapter)  # what must be unlearnt is no measure
         planned = plan.make(train, settings, speed=speed, champion=champion, trained=trained)
         lineage = [id for e in planned.train for id in (e.id, *e.also)] + sorted(trained if planned.partial else ())
-        self._under_way = frozenset((*lineage, *(id for e in held for id in (e.id, *e.also))))
         directory = await self._write_job(cycle, planned, held, champion, tune=settings.tune and whole)
         cycle = await self._progress(cycle, examples=len(examples))
         log.info("cycle", id=cycle.id, examples=len(planned.train), held_out=len(held), partial=planned.partial)

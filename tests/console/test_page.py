@@ -22,6 +22,8 @@ async def test_page_shows_decisions_and_escapes_them(console: Running) -> None:
     assert shown.count(">Right</button>") == 1, "a question is answered, not accepted"
     assert "adapter 3f9c0a1b2c3d (provisional)" in shown
     assert "Learning from 24 examples" in shown
+    assert "12 of 12 words of Eve contradict what others taught" in shown
+    assert ">Believe Eve</button>" in shown
     assert console.token not in shown  # it is in the tab's storage, not in the page
 
 
