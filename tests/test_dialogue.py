@@ -62,8 +62,12 @@ async def test_corrected_once_then_right_by_the_table_then_by_the_weights(tmp_pa
 
         taken_back = await daemon.ask("POST", "/api/forget", {"decision_id": first["id"]})
         assert (taken_back["forgotten"], taken_back["rebuilding"]) == (1, True)
-        while (await daemon.ask("GET", "/api/status"))["adapter"] != "base":  # noqa: ASYNC110 - another process
+        while "unlearnt" not in (proven := (await daemon.ask("GET", "/api/cycles"))[0]["report"]):  # noqa: ASYNC110
             await asyncio.sleep(0.2)
+        proof = proven["unlearnt"]
+        assert (proof["holds"], proof["serving"], proof["versions"], proof["removed"]) == (
+            True, "base", 0, [learnt["adapter"]]
+        )  # fmt: skip
         await daemon.ask("POST", "/api/table", {"on": True})
         unlearnt = await daemon.ask("POST", "/api/say", {"text": ASKED})
         assert (unlearnt["adapter"], unlearnt["by"], unlearnt["reply"] == RIGHT) == ("base", "model", False)

@@ -28,7 +28,7 @@ def said(*rows: tuple[str, str] | tuple[str, str, str]) -> list[Example]:
             action=Action(tool=row[1]),
             source=row[0],
             at=float(n),
-        )  # fmt: skip
+        )
         for n, row in enumerate(rows)
     ]
 
