@@ -96,6 +96,7 @@ class App:
         self.remembering = Remembering(
             journal, policy, self.catalogues, self.memory, window=config.learner.window, weigh=self.doubts.weight
         )
+        self.remembering.on_dispute = self._rule
         self.decider = Decider(
             journal, self.bus, policy, self.catalogues, self.table, self.serving, config.policy, self.metrics,
             memory=self.memory if config.policy.memory else None, seen=self.remembering.seen,
@@ -135,6 +136,10 @@ class App:
         await self.remembering.reweigh(weights)
         if self.restored and self.config.policy.memory and self.doubts.found.disputed:
             self.remembering.again()  # another word may stand in a situation now
+
+    async def _rule(self) -> None:
+        """People want different things in one situation."""
+        await self.doubts.hear(await self.journal.words(self.config.learner.window))
 
     async def restore_taught(self) -> None:
         """What people taught: the corrections and the replies."""
@@ -275,6 +280,9 @@ async def offline(config: Config) -> AsyncIterator[Control]:
     async with opened(quiet, worker=False) as app:
         await app.doubts.restore()
         await app.restore_taught()
+        if release := await app.journal.serving():
+            with suppress(CorrigibleError):  # the base model has no manifest, nor has what is gone from disk
+                app.serving.adapter = app.store.manifest(release.adapter).id
         yield app.control
 
 

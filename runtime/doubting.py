@@ -71,6 +71,12 @@ class Doubts:
         await self._weigh(examples)
         return [example for example in examples if self.believes(example.id, example.source)]
 
+    async def hear(self, examples: Sequence[Example]) -> None:
+        """Somebody contradicted somebody in the same situation: rule now. Whoever is doubted for other reasons stays so."""
+        found = replace(self.found, doubted=tuple(one for one in self.found.doubted if not one.case))
+        await self._note(_joined(found, self._rule(examples, found)))
+        await self._weigh(examples)
+
     def _rule(self, examples: Sequence[Example], found: Findings) -> Rulings:
         """Where those who are not doubted anyway want different things."""
         doubted = {one.feedback_id for one in found.doubted}

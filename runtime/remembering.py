@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -56,6 +56,7 @@ class Remembering:
         self._changed = asyncio.Condition()
         self._turn = asyncio.Lock()  # one change at a time
         self._tasks: set[asyncio.Task[None]] = set()
+        self.on_dispute: Callable[[], Awaitable[None]] = _nobody  # told when people want different things
 
     async def until_known(self, scope: str, text: str) -> None:
         """Wait until something is remembered of this very situation."""
@@ -134,12 +135,14 @@ class Remembering:
             if example is None:
                 return
             (feature,) = await self._features(example.scope, [example.text])
-            lesson = self._lesson(example)
-            if await self._contradicts(example):
+            lesson, disputed = self._lesson(example), await self._contradicts(example)
+            if disputed:
                 lesson = replace(lesson, weight=lesson.weight * LITTLE)
             self._memory.remember(lesson, feature)
             async with self._changed:
                 self._changed.notify_all()
+        if disputed:
+            await self.on_dispute()
 
     async def _contradicts(self, example: Example) -> bool:
         """True if somebody else wants something else in this situation: until it is ruled who is right (`disputes`), the
@@ -177,3 +180,7 @@ class Remembering:
         async with self._turn:
             fresh = await asyncio.to_thread(self._memory.reweighed, weights)
             self._memory.adopt(fresh)
+
+
+async def _nobody() -> None:
+    """Before the parts are wired."""

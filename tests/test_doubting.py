@@ -140,6 +140,20 @@ async def test_people_who_disagree_are_heard_by_the_table_and_learnt_from_by_nob
     assert table.lookup(percept(0, "dusk")) == (BRIGHT, ben.id), "whoever corrected last is obeyed"
 
 
+async def test_a_dispute_is_known_as_soon_as_it_is_heard_and_changes_nothing_else(house: House) -> None:
+    await house.doubts.look(house.examples)
+    before = house.doubts.found
+    words = [*house.examples, *in_one_situation(("Ana", DIM), ("Bob", BRIGHT))]
+    await house.doubts.hear(words)
+    found = house.doubts.found
+    assert [d for d in found.doubted if not d.case] == list(before.doubted)
+    assert [d.feedback_id for d in found.doubted if d.case] == ["fb-x0", "fb-x1"]
+    assert await house.doubts.look(words) == [e for e in house.examples if e.source != "Eve"]
+    assert [d.feedback_id for d in house.doubts.found.doubted if d.case] == ["fb-x0", "fb-x1"]
+    await house.doubts.hear(house.examples)
+    assert not any(d.case for d in house.doubts.found.doubted)
+
+
 async def test_answering_for_one_of_them_settles_it_for_good(house: House) -> None:
     words = in_one_situation(("Ana", DIM), ("Ben", BRIGHT))
     ana, ben = words

@@ -9,18 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from runtime import app, config
 from runtime.bus import Bus
 from runtime.errors import BadInput, NotFound
 from runtime.ingest import Ingest
 from runtime.journal import Journal
 from runtime.learning.memory import Memory
-from runtime.messages import Action, Feedback, Message
+from runtime.learning.registry import Registry
+from runtime.messages import Action, Feedback, Message, Release
 from runtime.metrics import Metrics
 from runtime.remembering import Remembering
 from runtime.retracting import Retracting
 from runtime.situations import Catalogues
 from runtime.table import CorrectionTable
 from tests.stages import BRIGHT, DIM, LAMP, decision, percept
+from tests.test_proving import NEW, OLD, version
 from tests.test_remembering import Looker, best
 
 OFF = Action(tool="lamp", arguments={"level": "off"})
@@ -116,3 +119,26 @@ async def test_one_word_is_taken_back_by_its_id(house: House) -> None:
     await house.retracting.forget("fb-2")
     await house.settled()
     assert house.answers() == (DIM, DIM), "the word before it stands again"
+
+
+async def test_with_the_daemon_down_what_serves_stays_until_it_is_made_anew(tmp_path: Path) -> None:
+    """It is taken back at once; the daemon makes the weights anew at its next start."""
+    settings = config.load(None, agent={"data": tmp_path})
+    async with Journal.open(tmp_path / "journal.db") as journal:
+        said = Feedback(id="fb-1", decision_id="dc-1", kind="correction", source="Ana", at=2.0, action=DIM)
+        serving = Release(id="re-1", adapter=OLD, previous="base", why="gate", at=3.0)
+        await journal.put(percept(1), decision(1, BRIGHT, 1.0), said, serving)
+    store = Registry(tmp_path / "adapters")
+    version(store, OLD, "fb-1")
+    version(store, NEW, "fb-1")
+    async with app.offline(settings) as control:
+        answer = await control.forget("fb-1")
+        assert (answer["forgotten"], answer["rebuilding"], answer["proof"]) == (1, True, None)
+        assert {manifest.id for manifest in store.list()} >= {OLD}
+    async with Journal.open(tmp_path / "journal.db") as journal:
+        await journal.put(Release(id="re-2", adapter="base", previous=OLD, why="rollback", at=4.0))
+    async with app.offline(settings) as control:
+        await control.feedback("dc-1", "correction", action="nothing", source="Ana")
+        (word,) = [w for w in await control._journal.words(9)]
+        answer = await control.forget(word.id)
+        assert (answer["rebuilding"], answer["proof"]["holds"], answer["proof"]["versions"]) == (False, True, 0)
