@@ -31,7 +31,7 @@ FOUND, VOUCHED = "doubts", "vouched"  # the journal's notes
 
 
 class Doubts:
-    """What is known of whom to believe. Without a memory there is no judge, and nothing is ever doubted."""
+    """What is known of whom to believe. Without a memory there is no judge: only people who disagree are noticed then."""
 
     def __init__(self, journal: Journal, memory: Memory | None, render: Callable[[str, Action], str]) -> None:
         self._journal, self._memory, self._render = journal, memory, render

@@ -115,7 +115,7 @@ async def test_one_who_is_not_known_yet_is_believed(house: House) -> None:
     assert not house.doubts.believes("fb-later", "Eve")
 
 
-async def test_without_a_memory_nothing_is_doubted(house: House) -> None:
+async def test_without_a_memory_nobody_is_judged(house: House) -> None:
     assert len(await Doubts(house.journal, None, written).look(house.examples)) == 60
 
 

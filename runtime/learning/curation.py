@@ -17,15 +17,6 @@ from runtime.learning.duplicates import canonical
 from runtime.messages import Action, Example, portion
 
 
-def newest_per_situation(examples: Sequence[Example]) -> list[Example]:
-    """One example for each (scope, text), oldest first: where answers contradict each other the newest stands."""
-    newest: dict[tuple[str, str], Example] = {}
-    for example in sorted(examples, key=lambda e: e.at):
-        newest.pop((example.scope, example.text), None)
-        newest[example.scope, example.text] = example
-    return list(newest.values())
-
-
 def recent(examples: Sequence[Example], half_life: float) -> list[Example]:
     """Weights halved for every `half_life` newer examples; 0 leaves them as they are."""
     if not half_life:

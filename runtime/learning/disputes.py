@@ -89,7 +89,7 @@ class _Case:
             if word.at <= winner.at or word.id in overruled:
                 found.overruled.add(word.id)
             else:
-                self._against(word, f"somebody answers for {_said(winner, self.render)}", found)
+                self._against(word, f"you answered for {_name(winner)} before", found)
 
     def count(self, trust: Callable[[str], float], found: Rulings) -> None:
         """A majority decides, or nobody."""
@@ -124,4 +124,8 @@ class _Case:
 
 
 def _said(word: Example, render: Callable[[str, Action], str]) -> str:
-    return f"{speaker(word.source) or 'somebody'} says {render(word.scope, word.action)}"
+    return f"{_name(word)} says {render(word.scope, word.action)}"
+
+
+def _name(word: Example) -> str:
+    return speaker(word.source) or "somebody"
