@@ -43,6 +43,7 @@ from runtime.errors import BadConfig, CorrigibleError
 from runtime.guard import Guard, Modes
 from runtime.ingest import Ingest
 from runtime.journal import Journal, lock
+from runtime.learning import cases
 from runtime.learning.learner import Learner
 from runtime.learning.memory import Memory
 from runtime.learning.registry import Registry
@@ -51,6 +52,7 @@ from runtime.metrics import Metrics
 from runtime.perception import Perception
 from runtime.policy.client import Policy
 from runtime.probation import Probation
+from runtime.proving import Proving
 from runtime.remembering import Remembering
 from runtime.roles import Actuator, Context, Critic, Perceiver, Plugin, Rule, Sensor
 from runtime.shadowing import Shadowing
@@ -97,6 +99,7 @@ class App:
         self.remembering = Remembering(
             journal, policy, self.catalogues, self.memory, window=config.learner.window, weigh=self.doubts.weight
         )
+        self.remembering.on_dispute = self._rule
         self.decider = Decider(
             journal, self.bus, policy, self.catalogues, self.table, self.serving, config.policy, self.metrics,
             memory=self.memory if config.policy.memory else None, seen=self.remembering.seen,
@@ -113,6 +116,7 @@ class App:
         self.learner = Learner(
             journal, self.bus, policy, self.catalogues, self.store, self.serving, config, self.metrics, policy.base,
             memory=self.memory if config.policy.memory else None, doubts=self.doubts, timezone=self.zone,
+            prover=Proving(journal, policy, self.catalogues, self.store, cases.read(config.gate.must_pass)),
         )  # fmt: skip
         self.learner.on_serve = self.remembering.beside
         self.probation = Probation(journal, policy, self.catalogues, self.learner)
@@ -141,10 +145,19 @@ class App:
         """Who is believed has changed."""
         await self.restore_taught()
         await self.remembering.reweigh(weights)
+        if self.restored and self.config.policy.memory and self.doubts.found.disputed:
+            self.remembering.again()  # another word may stand in a situation now
+
+    async def _rule(self) -> None:
+        """People want different things in one situation."""
+        await self.doubts.hear(await self.journal.words(self.config.learner.window))
 
     async def restore_taught(self) -> None:
         """What people taught: the corrections and the replies."""
-        self.table.restore(await self.journal.corrections())
+        words = await self.journal.words(self.config.learner.window)
+        self.table.restore(
+            await self.journal.corrections(), [word for word in words if word.id in self.doubts.found.upheld]
+        )
         examples = await self.journal.examples(self.config.learner.window)
         self.catalogues.know_only((example.scope, example.action) for example in examples)
 
@@ -284,6 +297,9 @@ async def offline(config: Config) -> AsyncIterator[Control]:
         await app.doubts.restore()
         await app.apprentice.restore()
         await app.restore_taught()
+        if release := await app.journal.serving():
+            with suppress(CorrigibleError):  # the base model has no manifest, nor has what is gone from disk
+                app.serving.adapter = app.store.manifest(release.adapter).id
         yield app.control
 
 

@@ -238,6 +238,17 @@ class LearnerConfig(Section):
     holdout_limit: int = Field(100, ge=0, description="most examples kept for the gate")
     window: int = Field(10000, ge=1, description="newest examples that are trained on")
     half_life: float = Field(0.0, ge=0, description="examples after which an old one counts half; 0 = all alike")
+    balance: float = Field(
+        4.0,
+        ge=0,
+        description="an answer with more than this many times the usual number of examples counts less an example, but a third at least; 0 = all alike",
+    )
+    source_cap: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="share of what is learnt that one person's words may make up where three or more teach, as far as no word counts less than a third for it; 1 = any",
+    )
     threads: int = Field(1, ge=1, description="CPU threads of the trainer")
     nice: int = Field(10, ge=0, le=19, description="niceness of the trainer")
     pause: bool = Field(True, description="let the trainer stand still while a decision is made")

@@ -34,15 +34,14 @@ from runtime.messages import (
     Cycle,
     Decision,
     Feedback,
-    Forgotten,
     Message,
     Observation,
     Outcome,
     Release,
-    derived_id,
     new_id,
 )
 from runtime.remembering import Remembering
+from runtime.retracting import Retracting
 from runtime.roles import observe
 from runtime.satisfaction import Satisfaction
 from runtime.situations import Catalogues
@@ -90,7 +89,7 @@ class Control:
         self._remembering = remembering
         self._doubts = doubts
         self._apprentice = apprentice
-        self._restore_taught = restore_taught
+        self._retracting = Retracting(journal, ingest, remembering, learner, restore_taught, clock)
         self._health = health
         self._topics = topics
         self._clock = clock
@@ -304,23 +303,17 @@ class Control:
     async def forget(
         self, decision_id: str = "", source: str = "", since: float | None = None, until: float | None = None
     ) -> dict[str, Any]:
-        """Take feedback back: of a decision, a source, a time, or all that is named at once. What was learnt from it is
-        unlearnt: from the table and the memory now, from the weights by a cycle without it."""
-        if not (decision_id or source or since or until):
-            raise BadInput("say what to forget: a decision, a source, or a time (since, until)")
-        ids = await self._journal.standing(
-            decision_id=decision_id, source=source, since=since or 0.0, until=until or math.inf
-        )
-        if not ids:
-            raise NotFound("there is no feedback like that; `corrigible decisions` shows what was said")
-        now = self._clock()
-        await self._journal.put(
-            *(Forgotten(id=derived_id("fg", id), feedback_id=id, by="person", at=now) for id in ids)
-        )
-        await self._restore_taught()
-        self._remembering.forget(ids)
-        rebuilding = await self._learner.unlearn()
-        return {"forgotten": len(ids), "feedback": ids[:CHOICES], "rebuilding": rebuilding}
+        """Take feedback back: of a decision (or one feedback, by its id), a source, a time, or all that is named at once.
+        What was learnt from it is unlearnt: from the table and the memory now, from the weights by a cycle without it."""
+        return await self._retracting.forget(decision_id, source, since, until)
+
+    async def edit(self, feedback_id: str, action: str = "", accept: bool = False, note: str = "") -> dict[str, Any]:
+        """Change what was said: the old word is taken back and the new one said, at once."""
+        return await self._retracting.edit(feedback_id, action=action, accept=accept, note=note)
+
+    async def sources(self) -> list[dict[str, Any]]:
+        """Who teaches, how far each is trusted, and how much of what is learnt is theirs."""
+        return await self._doubts.sources(self._config.learner)
 
     async def doubted(self) -> list[dict[str, Any]]:
         """Feedback that is kept but not learnt from, and why."""

@@ -1,5 +1,8 @@
 """JOURNAL, memory -> what is doubted: looked at before every cycle, known to the table, the memory and the learner.
 
+Two things are looked for: words that the others' words speak against (`learning.doubt`), and words of people who want
+different things in one situation (`learning.disputes`).
+
 What was found, and what somebody vouched for, is in the journal, so that a restart changes nothing.
 """
 
@@ -12,26 +15,28 @@ from typing import Any
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
+from runtime.config import LearnerConfig
+from runtime.errors import CorrigibleError
 from runtime.journal import Journal
-from runtime.learning import doubt
-from runtime.learning.doubt import Findings, View
+from runtime.learning import balance, curation, disputes, doubt, duplicates
+from runtime.learning.disputes import Rulings
+from runtime.learning.doubt import LITTLE, Findings, View
 from runtime.learning.memory import Memory
 from runtime.messages import Action, Example
 
 log = structlog.get_logger("doubt")
 FOUND, VOUCHED = "doubts", "vouched"  # the journal's notes
-LITTLE = 0.02  # what a doubted lesson weighs in the memory: so little that it is still judged by the others
 
 
 class Doubts:
-    """What is known of whom to believe. Without a memory there is no judge, and nothing is ever doubted."""
+    """What is known of whom to believe. Without a memory there is no judge: only people who disagree are noticed then."""
 
     def __init__(self, journal: Journal, memory: Memory | None, render: Callable[[str, Action], str]) -> None:
         self._journal, self._memory, self._render = journal, memory, render
         self._vouched: frozenset[str] = frozenset()
-        self._ids: frozenset[str] = frozenset()
-        self.found = Findings()
+        self._become(Findings())
         self.on_change: Callable[[Mapping[str, float]], Awaitable[None]] = _nobody  # told what lessons count now, by id
 
     async def restore(self) -> None:
@@ -41,8 +46,9 @@ class Doubts:
         self._become(msgspec.convert(found, Findings) if found else Findings())
 
     def trusts(self, feedback: str, source: str) -> bool:
-        """False for all that a distrusted source says: not even the table obeys it."""
-        return source not in self.found.sources or feedback in self._vouched
+        """False for all that a distrusted source says, and for what lost against a word that somebody answers for: not even
+        the table obeys it."""
+        return feedback in self._vouched or not (source in self.found.sources or feedback in self.found.overruled)
 
     def believes(self, feedback: str, source: str) -> bool:
         """False for what is doubted, too."""
@@ -52,31 +58,91 @@ class Doubts:
         """What a lesson counts in the memory."""
         return example.weight if self.believes(example.id, example.source) else LITTLE * example.weight
 
+    def trust(self, source: str) -> float:
+        """In [0, 1]: what the words of a source count in training; 1 for somebody who is not known yet."""
+        return self._trust.get(source, 1.0)
+
     async def look(self, examples: Sequence[Example]) -> list[Example]:
-        """Those that are believed, after judging all of them anew."""
-        if self._memory is None:
-            return list(examples)
+        """Those that are believed, after judging all of them anew. `examples`: the newest word of everybody on each
+        decision."""
         views = [view for example in examples if (view := await self._view(example)) is not None]
         found = doubt.find(views, self._vouched)
-        if found != self.found:
+        await self._note(_joined(found, self._rule(examples, found)))
+        await self._weigh(examples)
+        return [example for example in examples if self.believes(example.id, example.source)]
+
+    async def hear(self, examples: Sequence[Example]) -> None:
+        """Somebody contradicted somebody in the same situation: rule now. Whoever is doubted for other reasons stays so."""
+        found = replace(self.found, doubted=tuple(one for one in self.found.doubted if not one.case))
+        await self._note(_joined(found, self._rule(examples, found)))
+        await self._weigh(examples)
+
+    def _rule(self, examples: Sequence[Example], found: Findings) -> Rulings:
+        """Where those who are not doubted anyway want different things."""
+        doubted = {one.feedback_id for one in found.doubted}
+        trust = {one.source: one.trust for one in found.standings}
+        return disputes.rule(
+            [e for e in examples if e.id not in doubted and e.source not in found.sources],
+            trust=lambda source: trust.get(source, 1.0), render=self._told,
+            vouched=self._vouched, overruled=self.found.overruled,
+        )  # fmt: skip
+
+    async def _note(self, found: Findings) -> None:
+        """Keep what was found."""
+        if found == self.found:
+            return
+        if found.doubted != self.found.doubted or found.sources != self.found.sources:
             log.warning("doubted", feedback=len(found.doubted), sources=list(found.sources))
-            await self._journal.set_metadata(FOUND, msgspec.to_builtins(found))
+        await self._journal.set_metadata(FOUND, msgspec.to_builtins(found))
         self._become(found)
+
+    async def _weigh(self, examples: Sequence[Example]) -> None:
+        """Let the memory know what its lessons count now, if that has changed."""
+        if self._memory is None:
+            return
         weights = {example.id: self.weight(example) for example in examples if example.id in self._memory}
         if any(lesson.weight != weights.get(lesson.id, lesson.weight) for lesson in self._memory.lessons()):
             await self.on_change(weights)
-        return [example for example in examples if self.believes(example.id, example.source)]
 
     async def vouch(self, *names: str) -> None:
-        """Somebody answers for these: ids of feedback, or sources. It holds from now on."""
+        """Somebody answers for these: ids of feedback, or sources. It holds from now on; who contradicts them in the same
+        situation has lost."""
         self._vouched |= set(names)
         await self._journal.set_metadata(VOUCHED, sorted(self._vouched))
-        doubted = [d for d in self.found.doubted if not self._vouched & {d.feedback_id, d.source}]
-        left = Findings(doubted=tuple(doubted), sources=tuple(s for s in self.found.sources if s not in self._vouched))
-        await self._journal.set_metadata(FOUND, msgspec.to_builtins(left))
-        self._become(left)
-        if self._memory is not None:
-            await self.on_change({lesson.id: 1.0 for lesson in self._memory.lessons() if lesson.id not in self._ids})
+        won = [d for d in self.found.doubted if self._vouched & {d.feedback_id, d.source}]
+        cases = {doubted.case for doubted in won if doubted.case}
+        lost = {d.feedback_id for d in self.found.doubted if d.case in cases and d not in won}
+        await self._note(
+            replace(
+                self.found,
+                doubted=tuple(d for d in self.found.doubted if d not in won and d.case not in cases),
+                sources=tuple(source for source in self.found.sources if source not in self._vouched),
+                overruled=tuple(sorted({*self.found.overruled, *lost})),
+                upheld=tuple(sorted({*self.found.upheld, *(d.feedback_id for d in won if d.case)})),
+            )
+        )
+        lessons = self._memory.lessons() if self._memory is not None else []
+        await self.on_change({lesson.id: 1.0 for lesson in lessons if lesson.id not in self._ids})
+
+    async def sources(self, settings: LearnerConfig) -> list[dict[str, Any]]:
+        """Who teaches: how much each said, how the others' words speak for or against it as of the newest cycle, and whose
+        share of what is learnt it is."""
+        words = [w for w in await self._journal.words(settings.window) if self.believes(w.id, w.source)]
+        weights = balance.weight_by_source(curation.weighed(duplicates.merged(words), settings, self.trust))
+        known = {standing.source: standing for standing in self.found.standings}
+        doubted = Counter(one.source for one in self.found.doubted)
+        return [
+            {
+                "source": source,
+                "words": count,
+                "agreed": known[source].agreed if source in known else 0,
+                "contradicted": known[source].contradicted if source in known else 0,
+                "doubted": doubted[source],
+                "trust": self.trust(source),
+                "share": weights.get(source, 0.0) / (sum(weights.values()) or 1.0),
+            }
+            for source, count in (await self._journal.sources()).items()
+        ]
 
     def report(self) -> dict[str, Any]:
         """For a cycle's record."""
@@ -88,7 +154,16 @@ class Doubts:
         }
 
     def _become(self, found: Findings) -> None:
-        self.found, self._ids = found, frozenset(doubted.feedback_id for doubted in found.doubted)
+        self.found = found
+        self._ids = frozenset((*(doubted.feedback_id for doubted in found.doubted), *found.aside, *found.overruled))
+        self._trust = {standing.source: standing.trust for standing in found.standings}
+
+    def _told(self, scope: str, action: Action) -> str:
+        """An action in words, also one that there is no tool for any more."""
+        try:
+            return self._render(scope, action)
+        except CorrigibleError:
+            return action.tool
 
     async def _view(self, example: Example) -> View | None:
         memory = self._memory
@@ -107,6 +182,13 @@ class Doubts:
             id=example.id, source=example.source, own=float(recalled.ridge[own]), best=float(recalled.ridge[best]),
             other=self._render(example.scope, recalled.actions[best]), alone=float(recalled.near[own]) < -0.99,
         )  # fmt: skip
+
+
+def _joined(found: Findings, ruled: Rulings) -> Findings:
+    return replace(
+        found, doubted=(*found.doubted, *ruled.doubted), aside=tuple(sorted(ruled.aside)),
+        overruled=tuple(sorted(ruled.overruled)), upheld=tuple(sorted(ruled.upheld)),
+    )  # fmt: skip
 
 
 async def _nobody(weights: Mapping[str, float]) -> None:

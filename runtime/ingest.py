@@ -13,7 +13,7 @@ from runtime.bus import Bus
 from runtime.catalogue import Catalogue
 from runtime.errors import BadInput, NotFound
 from runtime.journal import Journal
-from runtime.messages import ASK, Action, Decision, Feedback, Observation
+from runtime.messages import ASK, Action, Decision, Feedback, Forgotten, Observation
 from runtime.metrics import Metrics
 from runtime.table import CorrectionTable
 
@@ -65,7 +65,11 @@ class Ingest:
         else:
             self._metrics.duplicates.inc()
 
-    async def _feedback(self, feedback: Feedback) -> None:
+    async def replace(self, old: Forgotten, feedback: Feedback) -> None:
+        """Take an older word back and say this one instead: both or, if it is refused as by `emit`, neither."""
+        await self._feedback(feedback, instead=old)
+
+    async def _feedback(self, feedback: Feedback, instead: Forgotten | None = None) -> None:
         decision = await self._journal.decision(feedback.decision_id)
         try:
             complete = self._complete(feedback, decision)
@@ -73,7 +77,7 @@ class Ingest:
             await self._refuse(feedback, str(error))
             raise
         try:
-            new = await self._journal.put_feedback(complete)
+            new = await self._journal.put_feedback(complete, instead=instead)
         except NotFound:
             self._metrics.quarantined.inc()
             raise

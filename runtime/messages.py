@@ -165,6 +165,7 @@ class Example(Message, frozen=True, kw_only=True):
     at: float
     rejected: Action | None = None  # what was decided instead, or the worse side of a preference
     reward: float = 1.0  # in [-1, 1]; below 0 the action was disliked and nobody said what is right
+    also: tuple[str, ...] = ()  # ids of older feedback that says the same of the same situation
 
 
 class Witnessed(Message, frozen=True, kw_only=True):

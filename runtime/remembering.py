@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -17,7 +18,9 @@ from runtime.bus import Subscription
 from runtime.catalogue import Catalogue
 from runtime.errors import CorrigibleError
 from runtime.journal import Journal
-from runtime.learning import curation
+from runtime.learning import disputes
+from runtime.learning.doubt import LITTLE
+from runtime.learning.duplicates import canonical
 from runtime.learning.memory import Floats, Lesson, Memory, unpacked
 from runtime.learning.registry import Manifest
 from runtime.messages import Action, Example, Feedback
@@ -54,6 +57,7 @@ class Remembering:
         self._changed = asyncio.Condition()
         self._turn = asyncio.Lock()  # one change at a time
         self._tasks: set[asyncio.Task[None]] = set()
+        self.on_dispute: Callable[[], Awaitable[None]] = _nobody  # told when people want different things
 
     async def until_known(self, scope: str, text: str) -> None:
         """Wait until something is remembered of this very situation."""
@@ -83,9 +87,13 @@ class Remembering:
         known = any(one in self._memory for one in feedback)
         self._memory.forget(feedback)
         if known or self._turn.locked():  # a restore that is under way may have read it already
-            task = asyncio.create_task(self._again(), name="remember again")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self.again()
+
+    def again(self) -> None:
+        """Remember anew what the journal has, in the background."""
+        task = asyncio.create_task(self._again(), name="remember again")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _again(self) -> None:
         try:
@@ -99,9 +107,8 @@ class Remembering:
             await self._restore()
 
     async def _restore(self) -> None:
-        examples = curation.newest_per_situation(await self._journal.examples(self._window))
         by_scope: defaultdict[str, list[Example]] = defaultdict(list)
-        for example in examples:
+        for example in self._standing(await self._journal.words(self._window)):
             by_scope[example.scope].append(example)
         found: list[tuple[Lesson, Floats]] = []
         for scope, own in by_scope.items():
@@ -115,6 +122,13 @@ class Remembering:
         if found:
             log.info("remembered", lessons=len(found))
 
+    def _standing(self, words: Sequence[Example]) -> list[Example]:
+        """One a situation: the newest word that is believed, or else the newest."""
+        found: dict[tuple[str, str], Example] = {}
+        for word in sorted(words, key=lambda w: (self._weigh(w) >= w.weight, w.at)):
+            found[word.scope, canonical(word.text)] = word
+        return sorted(found.values(), key=lambda w: w.at)
+
     async def learn(self, feedback: Feedback) -> None:
         """What the newest word on a decision teaches, if anything."""
         async with self._turn:
@@ -122,9 +136,24 @@ class Remembering:
             if example is None:
                 return
             (feature,) = await self._features(example.scope, [example.text])
-            self._memory.remember(self._lesson(example), feature)
+            lesson, disputed = self._lesson(example), await self._contradicts(example)
+            if disputed:
+                lesson = replace(lesson, weight=lesson.weight * LITTLE)
+            self._memory.remember(lesson, feature)
             async with self._changed:
                 self._changed.notify_all()
+        if disputed:
+            await self.on_dispute()
+
+    async def _contradicts(self, example: Example) -> bool:
+        """True if somebody else wants something else in this situation: until it is ruled who is right (`disputes`), the
+        memory does not swing to whoever spoke last."""
+        before = self._memory.lesson_on(example.scope, example.text)
+        if before is None or before.action == example.action:
+            return False
+        given = await self._journal.feedback(before.id)
+        speakers = {disputes.speaker(given.source if given else ""), disputes.speaker(example.source)}
+        return "" not in speakers and len(speakers) == 2
 
     async def causes(self, scope: str, text: str, action: Action) -> list[tuple[Lesson, float]]:
         """What was taught that speaks for an action in a situation, and by how much; nothing without the policy."""
@@ -164,3 +193,7 @@ class Remembering:
                 self._memory.consolidated, frozenset.intersection(*learnt) if learnt else ()
             )
             self._memory.adopt(fresh)
+
+
+async def _nobody() -> None:
+    """Before the parts are wired."""

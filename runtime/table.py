@@ -15,13 +15,15 @@ class CorrectionTable:
         self._trusts = trusts
         self._rows: dict[tuple[str, str], tuple[Action, str]] = {}
 
-    def restore(self, corrections: Iterable[Example]) -> None:
-        """Take over what the journal says is corrected."""
+    def restore(self, corrections: Iterable[Example], upheld: Iterable[Example] = ()) -> None:
+        """Take over what the journal says is corrected. `upheld`: words that stand where a newer one is not obeyed."""
         self._rows = {
             (example.scope, example.text): (example.action, example.id)
             for example in corrections
             if self._trusts(example.id, example.source)
         }
+        for example in upheld:
+            self._rows.setdefault((example.scope, example.text), (example.action, example.id))
 
     def __len__(self) -> int:
         return len(self._rows)

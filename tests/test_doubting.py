@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from runtime.config import LearnerConfig
 from runtime.doubting import Doubts
 from runtime.journal import Journal
+from runtime.learning.doubt import LITTLE
 from runtime.learning.memory import Floats, Lesson, Memory
-from runtime.messages import Action, Example
+from runtime.messages import Action, Example, Feedback
 from runtime.table import CorrectionTable
-from tests.stages import BRIGHT, DIM, percept
+from tests.stages import BRIGHT, DIM, decision, percept
 
+OFF = Action(tool="lamp", arguments={"level": "off"})
 KINDS = {"dark": (1.0, 0.0, 0.0), "bright": (0.0, 1.0, 0.0)}
 
 
@@ -112,5 +115,89 @@ async def test_one_who_is_not_known_yet_is_believed(house: House) -> None:
     assert not house.doubts.believes("fb-later", "Eve")
 
 
-async def test_without_a_memory_nothing_is_doubted(house: House) -> None:
+async def test_without_a_memory_nobody_is_judged(house: House) -> None:
     assert len(await Doubts(house.journal, None, written).look(house.examples)) == 60
+
+
+def in_one_situation(*said: tuple[str, Action]) -> list[Example]:
+    return [
+        Example(id=f"fb-x{n}", scope="room", text="dusk", action=action, source=source, at=100.0 + n)
+        for n, (source, action) in enumerate(said)
+    ]
+
+
+async def test_people_who_disagree_are_heard_by_the_table_and_learnt_from_by_nobody(house: House) -> None:
+    ana, ben = in_one_situation(("Ana", DIM), ("Ben", BRIGHT))
+    house.memory.remember(Lesson(ben.id, "room", "dusk", BRIGHT), like("dark", 1))
+    believed = await house.doubts.look([ana, ben])
+    assert believed == []
+    assert [(d.feedback_id, d.case) for d in house.doubts.found.doubted] == [
+        (ana.id, house.doubts.found.doubted[0].case), (ben.id, house.doubts.found.doubted[0].case)
+    ]  # fmt: skip
+    assert house.memory.lesson_on("room", "dusk").weight == LITTLE  # type: ignore[union-attr]
+    table = CorrectionTable(house.doubts.trusts)
+    table.restore([ben])
+    assert table.lookup(percept(0, "dusk")) == (BRIGHT, ben.id), "whoever corrected last is obeyed"
+
+
+async def test_a_dispute_is_known_as_soon_as_it_is_heard_and_changes_nothing_else(house: House) -> None:
+    await house.doubts.look(house.examples)
+    before = house.doubts.found
+    words = [*house.examples, *in_one_situation(("Ana", DIM), ("Bob", BRIGHT))]
+    await house.doubts.hear(words)
+    found = house.doubts.found
+    assert [d for d in found.doubted if not d.case] == list(before.doubted)
+    assert [d.feedback_id for d in found.doubted if d.case] == ["fb-x0", "fb-x1"]
+    assert await house.doubts.look(words) == [e for e in house.examples if e.source != "Eve"]
+    assert [d.feedback_id for d in house.doubts.found.doubted if d.case] == ["fb-x0", "fb-x1"]
+    await house.doubts.hear(house.examples)
+    assert not any(d.case for d in house.doubts.found.doubted)
+
+
+async def test_answering_for_one_of_them_settles_it_for_good(house: House) -> None:
+    words = in_one_situation(("Ana", DIM), ("Ben", BRIGHT))
+    ana, ben = words
+    await house.doubts.look(words)
+    await house.doubts.vouch(ana.id)
+    assert not house.doubts.found.doubted
+    for _ in range(2):  # now, and after the next look
+        assert house.doubts.believes(ana.id, "Ana")
+        assert not house.doubts.believes(ben.id, "Ben")
+        table = CorrectionTable(house.doubts.trusts)
+        table.restore([ben], [word for word in words if word.id in house.doubts.found.upheld])
+        assert table.lookup(percept(0, "dusk")) == (DIM, ana.id)
+        assert await house.doubts.look(words) == [ana]
+        assert not house.doubts.found.doubted
+    again = Doubts(house.journal, house.memory, written)
+    await again.restore()
+    assert again.found == house.doubts.found
+    later = replace(ben, id="fb-later", at=200.0)
+    await house.doubts.look([*words, later])
+    assert [d.feedback_id for d in house.doubts.found.doubted] == [later.id], "said again since: it is shown again"
+
+
+async def test_a_source_that_is_contradicted_now_and_then_counts_a_little_less(house: House) -> None:
+    await house.doubts.look(house.examples)
+    assert house.doubts.trust("Eve") == 0.0
+    assert 0.9 < house.doubts.trust("Ana") <= 1.0
+    assert house.doubts.trust("somebody new") == 1.0
+    await house.doubts.vouch("Eve")
+    await house.doubts.look(house.examples)
+    assert house.doubts.trust("Eve") == 1.0
+
+
+async def test_the_sources_are_shown_with_their_part(house: House) -> None:
+    for n, example in enumerate(house.examples):
+        decided = decision(n, OFF, float(n))
+        said = Feedback(
+            id=example.id, decision_id=decided.id, kind="correction", source=example.source, at=example.at,
+            action=example.action,
+        )  # fmt: skip
+        await house.journal.put(percept(n, example.text), decided, said)
+    await house.doubts.look(await house.journal.words(100))
+    rows = {row["source"]: row for row in await house.doubts.sources(LearnerConfig())}
+    assert sum(row["words"] for row in rows.values()) == 60
+    assert sum(row["share"] for row in rows.values()) == pytest.approx(1.0)
+    assert (rows["Eve"]["doubted"], rows["Eve"]["trust"], rows["Eve"]["share"]) == (12, 0.0, 0.0)
+    assert rows["Ana"]["agreed"] + rows["Ana"]["contradicted"] <= rows["Ana"]["words"]
+    assert rows["Ana"]["share"] + rows["Bob"]["share"] == pytest.approx(1.0)

@@ -14,6 +14,7 @@ import pytest
 from runtime.bus import Bus
 from runtime.catalogue import Catalogue
 from runtime.journal import Journal
+from runtime.learning.doubt import LITTLE
 from runtime.learning.memory import Memory, unpacked
 from runtime.messages import Action, Feedback, Forgotten
 from runtime.remembering import Remembering
@@ -134,3 +135,37 @@ async def test_what_is_taken_back_is_forgotten_and_the_word_before_it_found_agai
     async with asyncio.timeout(20):
         await asyncio.gather(*remembering._tasks)
     assert best(memory, "dark") == BRIGHT
+
+
+async def test_the_memory_does_not_swing_to_whoever_spoke_last(journal: Journal) -> None:
+    memory = Memory()
+    remembering = stage(journal, Looker(), memory)
+    disputes: list[int] = []
+
+    async def told() -> None:
+        disputes.append(len(memory))
+
+    remembering.on_dispute = told
+    await remembering.learn(await say(journal, 1, "dark", kind="acceptance"))
+    ben = Feedback(id="fb-2", decision_id="dc-1", kind="correction", source="Ben", at=2.0, action=DIM)
+    await journal.put(ben)
+    await remembering.learn(ben)
+    assert [(lesson.id, lesson.weight) for lesson in memory.lessons()] == [("fb-2", LITTLE)]
+    assert disputes == [1]
+    mind = Feedback(id="fb-3", decision_id="dc-1", kind="correction", source="Ben", at=3.0, action=BRIGHT)
+    await journal.put(mind)
+    await remembering.learn(mind)
+    assert [(lesson.id, lesson.weight) for lesson in memory.lessons()] == [("fb-3", 1.0)], "he may change his mind"
+    assert disputes == [1]
+
+
+async def test_after_a_restart_the_word_that_is_believed_is_remembered(journal: Journal) -> None:
+    await say(journal, 1, "dark", kind="acceptance")
+    await journal.put(Feedback(id="fb-2", decision_id="dc-1", kind="correction", source="Ben", at=2.0, action=DIM))
+    memory = Memory()
+    believed = {"fb-1": 1.0, "fb-2": LITTLE}
+    remembering = Remembering(
+        journal, Looker(), Catalogues([{"room": (LAMP,)}]), memory, window=100, weigh=lambda e: believed[e.id]
+    )
+    await remembering.restore()
+    assert [lesson.id for lesson in memory.lessons()] == ["fb-1"]

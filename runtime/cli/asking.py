@@ -1,8 +1,7 @@
-"""Commands that look and correct: status, decisions, explain, feedback, forget, doubts, vouch."""
+"""Commands that look and correct: status, decisions, explain, feedback."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -107,7 +106,7 @@ def _print(row: dict[str, Any]) -> None:
 def explain(decision: DecisionId = "last", config: ConfigFile = None, json: AsJson = False) -> None:
     """Show why a decision was taken: candidates, probabilities, adapter, table hit."""
     settings = link.settings(config)
-    found = link.ask(settings, "explain", decision_id=_resolve(settings, decision))
+    found = link.ask(settings, "explain", decision_id=resolve(settings, decision))
     if json:
         show.as_json(found)
         return
@@ -179,7 +178,7 @@ def feedback(
         raise BadInput("say exactly one of --correct TEXT, --accept, --rating NUMBER, --prefer TEXT")
     kind = ("correction", "acceptance", "rating", "preference")[given.index(True)]
     settings = link.settings(config)
-    id = _resolve(settings, decision)
+    id = resolve(settings, decision)
     if prefer and not over:
         over = link.ask(settings, "explain", decision_id=id)["action"]
     answer = link.ask(
@@ -193,59 +192,11 @@ def feedback(
     )
 
 
-def _resolve(settings: Config, decision: str) -> str:
+def resolve(settings: Config, decision: str) -> str:
+    """The id of a decision that a person may call `last`."""
     if decision != "last":
         return decision
     newest = link.ask(settings, "decisions", limit=1)
     if not newest:
         raise NotFound("there is no decision yet")
     return str(newest[0]["id"])
-
-
-def forget(
-    decision: Annotated[
-        str, typer.Argument(help="A decision's id, or `last`; empty with --source, --since or --until.")
-    ] = "",
-    source: Annotated[str, typer.Option(help="All that this person or device said.")] = "",
-    since: Annotated[datetime | None, typer.Option(help="Said at this time or later.")] = None,
-    until: Annotated[datetime | None, typer.Option(help="Said before this time.")] = None,
-    config: ConfigFile = None,
-    json: AsJson = False,
-) -> None:
-    """Take feedback back; what was learnt from it is unlearnt."""
-    settings = link.settings(config)
-    found = link.ask(
-        settings, "forget", decision_id=_resolve(settings, decision) if decision else "", source=source,
-        since=since.timestamp() if since else None, until=until.timestamp() if until else None,
-    )  # fmt: skip
-    if json:
-        show.as_json(found)
-        return
-    weights = "a cycle makes weights without it" if found["rebuilding"] else "no serving weights were taught by it"
-    show.out.print(f"forgotten: {found['forgotten']} feedbacks; {weights}")
-
-
-def doubts(config: ConfigFile = None, json: AsJson = False) -> None:
-    """Feedback that is kept but not learnt from, and why."""
-    found = link.ask(link.settings(config), "doubted")
-    if json:
-        show.as_json(found)
-        return
-    if not found:
-        show.out.print("nothing is doubted")
-        return
-    rows = [[d["feedback_id"], d["source"], d["text"], d["said"], d["reason"]] for d in found]
-    show.table(["feedback", "source", "situation", "said", "doubted because"], rows)
-
-
-def vouch(
-    names: Annotated[list[str], typer.Argument(help="Ids of doubted feedback, or sources.")],
-    config: ConfigFile = None,
-    json: AsJson = False,
-) -> None:
-    """Answer for feedback that is doubted, or for all that a source says: it is learnt from again."""
-    found = link.ask(link.settings(config), "vouch", names=names)
-    if json:
-        show.as_json(found)
-        return
-    show.out.print(f"vouched for {', '.join(map(show.cell, names))}; still doubted: {found['doubted']}")

@@ -3,6 +3,7 @@
 const KEPT = 100; // decisions on the page
 const LOOK = 5000; // milliseconds between looks at status, modes and curve
 const RETRY = 2000; // milliseconds before the stream is opened again
+const DOUBTS = 8; // doubted words that are listed
 const MODES = ["observe", "apprentice", "confirm", "act"];
 const $ = (id) => document.getElementById(id);
 
@@ -200,6 +201,15 @@ function showHeld(held) {
   }));
 }
 
+// What people said that is kept but not learnt, and why; one press answers for it.
+function showDoubts(doubts) {
+  $("doubted").hidden = doubts.length === 0;
+  $("doubted-count").textContent = doubts.length > DOUBTS ? `${DOUBTS} of ${doubts.length}` : "";
+  $("doubts").replaceChildren(...doubts.slice(0, DOUBTS).map((doubt) => make("li", {},
+    make("span", {}, make("span", { class: "quiet", text: `${doubt.text} → ` }), make("b", { text: doubt.said }), make("p", { class: "quiet", text: doubt.reason })),
+    press(`Believe ${doubt.source}`, async () => { await ask("/api/vouch", { names: [doubt.feedback_id] }); await look(); }, { title: "Learn this after all" }))));
+}
+
 function showCurve(points) {
   const last = Math.max(1, points.at(-1)?.[0] ?? 1);
   const x = (events) => 28 + 264 * (events / last);
@@ -224,10 +234,11 @@ function showScopes() {
 }
 
 async function look() {
-  const [status, modes, held, curve] = await Promise.all(["status", "modes", "held", "curve"].map((name) => ask(`/api/${name}`)));
+  const [status, modes, held, curve, doubts] = await Promise.all(["status", "modes", "held", "curve", "doubts"].map((name) => ask(`/api/${name}`)));
   showStatus(status);
   showModes(modes);
   showHeld(held);
+  showDoubts(doubts);
   showCurve(curve);
   showScopes();
 }

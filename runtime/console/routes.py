@@ -72,6 +72,13 @@ class Forget(Body, frozen=True, kw_only=True):
     until: float | None = None
 
 
+class Edit(Body, frozen=True, kw_only=True):
+    feedback_id: str
+    action: str = ""
+    accept: bool = False
+    note: str = ""
+
+
 class Vouch(Body, frozen=True, kw_only=True):
     names: list[str]
 
@@ -108,11 +115,13 @@ def application(control: Control, metrics: figures.Metrics, streams: events.Stre
             get("/api/adapters", _plain(control.adapters)),
             get("/api/adapters/{id}", _by_id(control.adapter)),
             get("/api/doubts", _plain(control.doubted)),
+            get("/api/sources", _plain(control.sources)),
             get("/api/curve", _plain(control.curve)),
             get("/api/satisfaction", partial(_satisfaction, control)),
             get("/api/topics", _plain(control.topics)),
             post("/api/feedback", _posted(GiveFeedback, lambda b: control.feedback(**msgspec.structs.asdict(b)))),
             post("/api/forget", _posted(Forget, lambda b: control.forget(**msgspec.structs.asdict(b)))),
+            post("/api/edit", _posted(Edit, lambda b: control.edit(**msgspec.structs.asdict(b)))),
             post("/api/vouch", _posted(Vouch, lambda b: control.vouch(b.names))),
             post("/api/say", _posted(Say, lambda b: control.say(b.text, b.scope, b.who))),
             post("/api/modes", _posted(SetMode, lambda b: control.set_mode(b.actuator, b.mode))),

@@ -23,6 +23,7 @@ from runtime.messages import (
     Decision,
     Example,
     Feedback,
+    Forgotten,
     Message,
     Observation,
     Outcome,
@@ -87,10 +88,11 @@ class Journal:
         """Store messages, all or none; the number of those that were new. Returns when they are durable."""
         return await self._writer.put([row(message) for message in messages])
 
-    async def put_feedback(self, feedback: Feedback) -> int:
-        """Store feedback on a decision. An unknown decision: NotFound, and the feedback is kept in quarantine."""
+    async def put_feedback(self, feedback: Feedback, *, instead: Forgotten | None = None) -> int:
+        """Store feedback on a decision; with `instead`, take an older word back in the same transaction. An unknown decision:
+        NotFound, and the feedback is kept in quarantine."""
         if await self.decision(feedback.decision_id) is not None:
-            return await self.put(feedback)
+            return await self.put(feedback, *([instead] if instead is not None else []))
         reason = f"there is no decision {feedback.decision_id[:80]!r}; take the id from the decision's message or `corrigible decisions`"
         await self.put(quarantined_feedback(feedback, reason))
         raise NotFound(reason)
@@ -157,6 +159,14 @@ class Journal:
         `disliked` also the decisions whose newest word is a rating below 0, for objectives that learn from those."""
         return [_example(found) for found in await self._rows("examples", limit=limit, disliked=disliked)][::-1]
 
+    async def words(self, limit: int, disliked: bool = False) -> list[Example]:
+        """As `examples`, but with the newest word of everybody who spoke about a decision: people may disagree."""
+        return [_example(found) for found in await self._rows("words", limit=limit, disliked=disliked)][::-1]
+
+    async def sources(self) -> dict[str, int]:
+        """How much each source has said and not taken back, the most talkative first."""
+        return {source: int(count) for source, count in await self._rows("sources")}
+
     async def example_on(self, decision_id: str) -> Example | None:
         """What the newest word on a decision teaches."""
         found = await self._rows("example_on", id=decision_id)
@@ -165,7 +175,8 @@ class Journal:
     async def standing(
         self, *, decision_id: str = "", source: str = "", since: float = 0.0, until: float = math.inf
     ) -> list[str]:
-        """Ids of the feedback that all of this is true of and that was not taken back."""
+        """Ids of the feedback that all of this is true of and that was not taken back; `decision_id` may also be the id of
+        one feedback."""
         found = await self._rows("standing", decision_id=decision_id, source=source, since=since, until=until)
         return [id for (id,) in found]
 

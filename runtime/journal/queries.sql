@@ -68,12 +68,36 @@ SELECT id, scope, text, at, source, action, weight, correction, rejected, reward
       AND f.seq = (SELECT max(n.seq) FROM standing n WHERE n.decision_id = f.decision_id)
 ) ORDER BY at DESC, seq DESC LIMIT :limit;
 
+-- As `examples`, but of everybody who spoke about a decision the newest word: people may disagree.
+-- name: words
+SELECT id, scope, text, at, source, action, weight, correction, rejected, reward FROM (
+    SELECT f.seq, f.id, p.scope, p.text, f.at, f.source,
+           CASE WHEN f.kind IN ('correction', 'override', 'preference') THEN f.action ELSE d.action END AS action,
+           CASE WHEN f.kind = 'rating' THEN f.rating ELSE 1.0 END AS weight,
+           f.kind IN ('correction', 'override', 'preference') AS correction, 1.0 AS reward,
+           coalesce(json_extract(f.body, '$.rejected'), CASE WHEN f.kind IN ('correction', 'override', 'preference') AND d.by <> 'doubt' THEN d.action END) AS rejected
+    FROM standing f JOIN decision d ON d.id = f.decision_id JOIN percept p ON p.id = d.percept_id
+    WHERE p.synthetic = 0 AND NOT (f.kind = 'rating' AND f.rating <= 0)
+      AND f.seq = (
+        SELECT max(n.seq) FROM standing n WHERE n.decision_id = f.decision_id AND n.source = f.source AND NOT (n.kind = 'rating' AND EXISTS (
+          SELECT 1 FROM standing c WHERE c.decision_id = n.decision_id AND c.kind IN ('correction', 'override', 'preference'))))
+    UNION ALL
+    SELECT f.seq, f.id, p.scope, p.text, f.at, f.source, d.action, -f.rating, 0, f.rating, NULL
+    FROM standing f JOIN decision d ON d.id = f.decision_id JOIN percept p ON p.id = d.percept_id
+    WHERE :disliked AND p.synthetic = 0 AND f.kind = 'rating' AND f.rating < 0
+      AND f.seq = (SELECT max(n.seq) FROM standing n WHERE n.decision_id = f.decision_id)
+) ORDER BY at DESC, seq DESC LIMIT :limit;
+
+-- How much each has said, and still stands by.
+-- name: sources
+SELECT source, count(*) FROM standing GROUP BY source ORDER BY count(*) DESC, source;
+
 -- name: example_on
 SELECT id, scope, text, at, source, action, weight, correction FROM example WHERE decision_id = :id;
 
--- What is to be forgotten: of a decision, of a source, or of a time.
+-- What is to be forgotten: one word or all of a decision, of a source, or of a time.
 -- name: standing
-SELECT id FROM standing WHERE (:decision_id = '' OR decision_id = :decision_id) AND (:source = '' OR source = :source)
+SELECT id FROM standing WHERE (:decision_id = '' OR :decision_id IN (decision_id, id)) AND (:source = '' OR source = :source)
   AND at >= :since AND at < :until ORDER BY seq;
 
 -- name: forgotten

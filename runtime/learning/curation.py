@@ -1,4 +1,8 @@
-"""Examples -> what is trained on and what is held out for the gate."""
+"""Examples -> what each of them counts, what is trained on and what is held out for the gate.
+
+The way: `doubting` leaves out whom nobody believes, `duplicates` makes one example of a situation, `weighed` says what it
+counts, `split` keeps some for the gate.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,9 @@ from collections.abc import Callable, Collection, Sequence
 from msgspec.structs import replace
 
 from runtime.config import LearnerConfig
+from runtime.learning import balance
+from runtime.learning.duplicates import canonical
 from runtime.messages import Action, Example, portion
-
-
-def newest_per_situation(examples: Sequence[Example]) -> list[Example]:
-    """One example for each (scope, text), oldest first: where answers contradict each other the newest stands."""
-    newest: dict[tuple[str, str], Example] = {}
-    for example in sorted(examples, key=lambda e: e.at):
-        newest.pop((example.scope, example.text), None)
-        newest[example.scope, example.text] = example
-    return list(newest.values())
 
 
 def recent(examples: Sequence[Example], half_life: float) -> list[Example]:
@@ -29,6 +26,21 @@ def recent(examples: Sequence[Example], half_life: float) -> list[Example]:
         replace(example, weight=max(example.weight * 0.5 ** ((last - i) / half_life), 1e-3))
         for i, example in enumerate(examples)
     ]
+
+
+def weighed(examples: Sequence[Example], config: LearnerConfig, trust: Callable[[str], float]) -> list[Example]:
+    """What each counts: less if it is old (`half_life`), if its source is often contradicted (`trust`), if its answer is
+    far commoner than others (`balance`), or if nearly everything is its source's (`source_cap`)."""
+    believed = [
+        replace(example, weight=max(example.weight * trust(example.source), 1e-3))
+        for example in recent(examples, config.half_life)
+    ]
+    return balance.capped(balance.even(believed, config.balance), config.source_cap)
+
+
+def known(example: Example, trained: Collection[str]) -> bool:
+    """True if weights that were trained on the feedback `trained` have seen this situation's answer."""
+    return example.id in trained or any(id in trained for id in example.also)
 
 
 def split(
@@ -48,7 +60,7 @@ def split(
         key = (example.scope, render(example.scope, example.action))
         if len(held) >= config.holdout_limit or _share(example, config.seed) >= config.holdout:
             break
-        if answers[key] > 1 and example.id not in trained:
+        if answers[key] > 1 and not known(example, trained):
             held.add(example.id)
             answers[key] -= 1
     return [e for e in examples if e.id not in held], [e for e in examples if e.id in held]
@@ -61,4 +73,4 @@ def held_back(example: Example, share: float, seed: int) -> bool:
 
 def _share(example: Example, seed: int) -> float:
     """A number in [0, 1) that hangs on the situation alone."""
-    return portion(str(seed), example.scope, example.text)
+    return portion(str(seed), example.scope, canonical(example.text))

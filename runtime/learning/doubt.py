@@ -24,6 +24,7 @@ CARELESS, HOSTILE = (
     0.3,
 )  # share of a source's lessons that are contradicted; careful people: 4 %, liars: 46 to 81 %
 FAIR = 0.4  # share of all lessons that the others confirm, at least: a judge that errs more often is none
+LITTLE = 0.02  # what a doubted lesson weighs in the memory: so little that it is still judged by the others
 WILSON = 1.28  # standard deviations below what was seen: 90 %
 
 
@@ -49,6 +50,17 @@ class Doubted(Message, frozen=True, kw_only=True):
     feedback_id: str
     source: str
     reason: str
+    case: str = ""  # the same for all words that contradict each other in one situation (`disputes`)
+
+
+class Standing(Message, frozen=True, kw_only=True):
+    """How one source's words look to the others'. `trust` in [0, 1] is what each of them counts in training."""
+
+    source: str
+    judged: int
+    agreed: int
+    contradicted: int
+    trust: float
 
 
 class Findings(Message, frozen=True, kw_only=True):
@@ -56,6 +68,17 @@ class Findings(Message, frozen=True, kw_only=True):
 
     doubted: tuple[Doubted, ...] = ()
     sources: tuple[str, ...] = ()
+    standings: tuple[Standing, ...] = ()
+    aside: tuple[str, ...] = ()  # ids of further words that are not learnt: older ones of those who disagree
+    overruled: tuple[
+        str, ...
+    ] = ()  # ids that lost, for somebody answers for another word; not even the table obeys them
+    upheld: tuple[str, ...] = ()  # ids that won by that
+
+    @property
+    def disputed(self) -> bool:
+        """People disagree somewhere: the newest word is not everywhere the one that stands."""
+        return bool(self.overruled or any(one.case for one in self.doubted))
 
 
 def find(views: Sequence[View], vouched: Collection[str] = ()) -> Findings:
@@ -63,6 +86,7 @@ def find(views: Sequence[View], vouched: Collection[str] = ()) -> Findings:
     if not views or sum(view.own >= view.best for view in views) < FAIR * len(views):
         return Findings()
     said, against = Counter(view.source for view in views), Counter(v.source for v in views if v.contradicted)
+    agreed = Counter(view.source for view in views if view.own >= view.best)
     share = {source: lower(against[source], said[source]) for source in said if source not in vouched}
     hostile = {source for source, bound in share.items() if bound > HOSTILE}
     careless = {source for source, bound in share.items() if bound > CARELESS} - hostile
@@ -71,7 +95,14 @@ def find(views: Sequence[View], vouched: Collection[str] = ()) -> Findings:
         for view in views
         if view.id not in vouched and (view.source in hostile or (view.source in careless and view.contradicted))
     ]
-    return Findings(doubted=tuple(doubted), sources=tuple(sorted(hostile)))
+    standings = [
+        Standing(
+            source=source, judged=said[source], agreed=agreed[source], contradicted=against[source],
+            trust=0.0 if source in hostile else 1.0 - share.get(source, 0.0),
+        )
+        for source in sorted(said)
+    ]  # fmt: skip
+    return Findings(doubted=tuple(doubted), sources=tuple(sorted(hostile)), standings=tuple(standings))
 
 
 def _reason(view: View, hostile: Collection[str], against: Counter[str], said: Counter[str]) -> str:

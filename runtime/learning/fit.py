@@ -7,13 +7,14 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from runtime.config import LearnerConfig
 from runtime.errors import Unavailable
-from runtime.learning import losses, optimisers, penalties, plan
+from runtime.learning import losses, mixing, optimisers, penalties, plan
 from runtime.learning.boundary import Boundary, Plain
 from runtime.learning.candidate import Candidate
 from runtime.learning.objectives import Item, log_probs
@@ -79,12 +80,14 @@ class Fit:
         score: Callable[[], Scored | None],
         tell: Tell,
         renew: Renew | None = None,
+        anchors: Sequence[bool] = (),
     ) -> None:
         """`score` judges the candidate on held-out items, or is None where they are too few; `renew` gives the items of the
-        next epoch."""
+        next epoch; `anchors`: which items were right already, so that every batch gets its share of them."""
         self._backbone, self._candidate, self._forward, self._settings = backbone, candidate, forward, settings
         self._items, self._prefixes, self._group = items, prefixes, group
         self._score, self._tell, self._renew = score, tell, renew
+        self._anchors = anchors or [False] * len(items)
         self._parameters = candidate.parameters
         for parameter in self._parameters:  # never None: a process without a share of a batch joins the sum
             parameter.grad = torch.zeros_like(parameter)
@@ -263,15 +266,15 @@ class Fit:
             yield batches[start : start + self._settings.accumulate]
 
     def _batches(self, order: random.Random) -> list[list[int]]:
-        """Every item once, in random order; items of similar length and the same prefix share a batch."""
+        """Every item once, in random order; items of similar length and the same prefix share a batch, and anchors are
+        spread evenly."""
         numbers = list(range(len(self._items)))
         order.shuffle(numbers)
         numbers.sort(key=lambda i: (self._prefixes[i], len(self._items[i].ids) // 4))
-        groups: list[list[int]] = []
-        for i in numbers:
-            if groups and len(groups[-1]) < self._settings.batch and self._prefixes[groups[-1][0]] == self._prefixes[i]:
-                groups[-1].append(i)
-            else:
-                groups.append([i])
+        groups = [
+            batch
+            for _, same in groupby(numbers, key=lambda i: self._prefixes[i])
+            for batch in mixing.batches(list(same), self._anchors, self._settings.batch)
+        ]
         order.shuffle(groups)
         return groups

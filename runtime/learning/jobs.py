@@ -49,6 +49,7 @@ class Job(Message, frozen=True, kw_only=True):
     partial: bool = False  # going on from the champion with a part of the examples: no time for scoring every epoch
     cases: tuple[Case, ...] = ()  # what the candidate must pass
     consolidate: bool = False  # ask in the end which lessons the candidate has learnt
+    learnt: tuple[str, ...] = ()  # ids of the feedback that what serves was trained on
     states: str = ""  # directory where frozen states are kept from cycle to cycle; "" = nowhere
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -26,6 +26,7 @@ from runtime.journal import Journal
 from runtime.learning import (
     cases,
     curation,
+    duplicates,
     evidence,
     gate,
     jobs,
@@ -39,7 +40,7 @@ from runtime.learning import (
 )
 from runtime.learning.memory import Memory
 from runtime.learning.trust import Trust
-from runtime.messages import Cycle, Example, Feedback, Release, new_id
+from runtime.messages import Cycle, Example, Feedback, Message, Release, new_id
 from runtime.metrics import Metrics
 from runtime.situations import Catalogues
 
@@ -69,7 +70,15 @@ class Believer(Protocol):
     """Who says which examples are believed."""
 
     async def look(self, examples: Sequence[Example]) -> list[Example]: ...
+    def trust(self, source: str) -> float: ...
     def report(self) -> dict[str, Any]: ...
+
+
+class Prover(Protocol):
+    """Who shows that what was taken back is unlearnt."""
+
+    async def begin(self, adapter: str) -> None: ...
+    async def proof(self, adapter: str, removed: Collection[str] = ()) -> Message: ...
 
 
 class Activity(Protocol):
@@ -96,6 +105,7 @@ class Learner:
         *,
         memory: Memory | None = None,
         doubts: Believer | None = None,
+        prover: Prover | None = None,
         clock: Callable[[], float] = time.time,
         timezone: tzinfo | None = None,
     ) -> None:
@@ -108,7 +118,8 @@ class Learner:
         self._config = config
         self._metrics = metrics
         self._model = model
-        self._memory, self._doubts = memory, doubts
+        self._memory, self._doubts, self._prover = memory, doubts, prover
+        self._under_way: frozenset[str] = frozenset()  # ids of the feedback that the running cycle may train on
         self._clock = clock
         self._timezone = timezone
         self._partial = False  # what serves was trained on a part of the examples
@@ -134,17 +145,30 @@ class Learner:
         self._drift = reason
 
     async def unlearn(self) -> bool:
-        """Feedback was taken back. True if the serving weights were taught by it: a cycle will make others."""
-        tainted = await self._tainted()
-        if tainted:
-            self.ask()
+        """Feedback was taken back. True if the serving weights were taught by it, or others are being so: a cycle will make
+        new ones. Versions that do not serve go at once."""
+        forgotten = await self._journal.forgotten()
         against = self._serving.against
-        if against is not None and not (await self._journal.forgotten()).isdisjoint(self._lessons_of(against[0])):
+        if against is not None and not forgotten.isdisjoint(self._lessons_of(against[0])):
             await self._serve(self._serving.adapter)  # alone from now on
-        return tainted
+        if await self._tainted() or not forgotten.isdisjoint(self._under_way):
+            self.ask()
+            return True
+        await self._remove_taught_by(forgotten)
+        return False
+
+    async def proof(self) -> Message | None:
+        """That nothing is left of what was taken back, or what is."""
+        return await self._prover.proof(self._serving.adapter) if self._prover is not None else None
 
     async def _tainted(self) -> bool:
         return not (await self._journal.forgotten()).isdisjoint(self._champions_lessons())
+
+    async def _remove_taught_by(self, forgotten: frozenset[str]) -> tuple[str, ...]:
+        """No version but what serves is left that was taught by this."""
+        against = self._serving.against
+        protected = {self._serving.adapter, *([against[0]] if against is not None else [])}
+        return await asyncio.to_thread(self._store.remove_taught_by, forgotten, protected=protected)
 
     async def run(self, feedbacks: Subscription[Feedback], activity: Activity) -> None:
         await self._close_interrupted()
@@ -229,23 +253,26 @@ class Learner:
         except (CorrigibleError, OSError) as error:
             return await self._finish(self.current or cycle, "failed", str(error))
         finally:
-            self.current = None
+            self.current, self._under_way = None, frozenset()
 
     async def _learn(self, cycle: Cycle, whole: bool) -> Cycle:
-        settings = await self._settings()
+        settings = await self._settings(changed=bool(cycle.reason))
         disliked = settings.objective in ("kto", "reward")
-        examples = await self._believed(await self._journal.examples(settings.window, disliked))
+        words = await self._journal.words(settings.window, disliked)
+        self._under_way = frozenset(word.id for word in words)
+        examples = await self._believed(words, settings)
         tainted = await self._tainted()
+        if tainted and self._prover is not None:
+            await self._prover.begin(self._serving.adapter)
         if not examples:
-            if tainted:
-                await self._unlearnt("base")
-            return await self._finish(cycle, "failed", "there is no feedback to learn from yet")
+            ended = await self._finish(cycle, "failed", "there is no feedback to learn from yet")
+            return await self._unlearnt(ended, "base") if tainted else ended
         trained = frozenset() if tainted else self._champions_lessons(judged=True)
-        half_life = settings.half_life / (2 if cycle.reason else 1)  # after a change the past counts for less
-        train, held = curation.split(curation.recent(examples, half_life), settings, self._render, trained)
+        train, held = curation.split(examples, settings, self._render, trained)
         speed = 0.0 if whole or tainted else plan.speed(await self._journal.cycles())
         champion = "" if tainted else self._judged(self._serving.deciding)  # what must be unlearnt is no measure
         planned = plan.make(train, settings, speed=speed, champion=champion, trained=trained)
+        lineage = [id for e in planned.train for id in (e.id, *e.also)] + sorted(trained if planned.partial else ())
         directory = await self._write_job(cycle, planned, held, champion, tune=settings.tune and whole)
         cycle = await self._progress(cycle, examples=len(examples))
         log.info("cycle", id=cycle.id, examples=len(planned.train), held_out=len(held), partial=planned.partial)
@@ -258,33 +285,49 @@ class Learner:
         if report.tuned:
             found = await self._journal.metadata(TUNED) or {}
             await self._journal.set_metadata(TUNED, {**found, **report.tuned})
-        lineage = [e.id for e in planned.train] + sorted(trained if planned.partial else ())
         ended = await self._judge(cycle, directory, report, examples_at=max(e.at for e in examples), lineage=lineage)
+        return await self._without_forgotten(ended, tainted)
+
+    async def _without_forgotten(self, ended: Cycle, tainted: bool) -> Cycle:
+        """`tainted`: the cycle was made because of what serves. What was taken back while it ran needs another one."""
         if tainted:
-            await self._unlearnt("base" if ended.state == "rejected" else self._serving.adapter)
+            rejected = ended.state == "rejected"
+            ended = await self._unlearnt(ended, "base" if rejected else self._serving.adapter)
+        if await self._tainted():
+            self.ask()
+        elif not tainted and not (await self._journal.forgotten()).isdisjoint(self._under_way):
+            ended = await self._unlearnt(ended, self._serving.adapter)
         return ended
 
-    async def _believed(self, examples: Sequence[Example]) -> list[Example]:
-        """One example a situation, without what is doubted: where the newest word is, the one before it stands."""
-        if self._doubts is not None:
-            examples = await self._doubts.look(examples)
-        return curation.newest_per_situation(examples)
+    async def _believed(self, words: Sequence[Example], settings: LearnerConfig) -> list[Example]:
+        """One example a situation, without what is doubted, and what each counts: where the newest word is doubted, the one
+        before it stands."""
+        if self._doubts is None:
+            return curation.weighed(duplicates.merged(words), settings, lambda source: 1.0)
+        believed = await self._doubts.look(words)
+        return curation.weighed(duplicates.merged(believed), settings, self._doubts.trust)
 
-    async def _unlearnt(self, adapter: str) -> None:
-        """This serves now, and no version that was taught by what was taken back is left."""
+    async def _unlearnt(self, ended: Cycle, adapter: str) -> Cycle:
+        """This serves now, and no version that was taught by what was taken back is left; the cycle's report proves it."""
         if self._serving.adapter != adapter:
             await self.release(adapter, why="forget")
         await self._serve(adapter)  # alone: the other side of a trial may be among those that go
-        gone = await asyncio.to_thread(
-            self._store.remove_taught_by, await self._journal.forgotten(), protected={adapter}
-        )
+        gone = await self._remove_taught_by(await self._journal.forgotten())
         log.info("unlearnt", serving=adapter, removed=gone)
+        if self._prover is None:
+            return ended
+        proof = msgspec.to_builtins(await self._prover.proof(adapter, gone))
+        proven = replace(ended, report={**ended.report, "unlearnt": proof})
+        await self._journal.put(proven)
+        await self._bus.publish(proven)
+        return proven
 
-    async def _settings(self) -> LearnerConfig:
-        """`[learner]`, with what a search has found better."""
+    async def _settings(self, *, changed: bool) -> LearnerConfig:
+        """`[learner]`, with what a search has found better. After a change of habits the past counts for less."""
         settings = self._config.learner
         found = await self._journal.metadata(TUNED) if settings.tune else None
-        return settings.model_copy(update=found) if found else settings
+        half_life = settings.half_life / 2 if changed else settings.half_life
+        return settings.model_copy(update={**(found or {}), "half_life": half_life})
 
     async def _write_job(
         self, cycle: Cycle, planned: plan.Plan, held: Sequence[Example], champion: str, *, tune: bool
@@ -301,6 +344,7 @@ class Learner:
             partial=planned.partial,
             cases=self._cases,
             consolidate=self._config.policy.consolidate < 1,
+            learnt=tuple(sorted(self._champions_lessons(judged=True))) if champion else (),
             states=str((self._config.agent.data / "states").absolute()),
         )
         logged, reference = await evidence.logged(self._journal), await evidence.situations(self._journal)

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.learning.duplicates import canonical
 from runtime.messages import Action
 
 RIDGE = 0.2  # added to the diagonal; features have length 1
@@ -26,7 +27,8 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Lesson:
-    """One situation and the right action in it. `id` is the feedback's; a scope has one lesson a text."""
+    """One situation and the right action in it. `id` is the feedback's; a scope has one lesson a situation, however its text
+    is written (`duplicates.canonical`)."""
 
     id: str
     scope: str
@@ -70,11 +72,16 @@ class Memory:
 
     def knows(self, scope: str, text: str) -> bool:
         """True if something was taught in this very situation."""
-        return (scope, text) in self._places
+        return (scope, canonical(text)) in self._places
+
+    def lesson_on(self, scope: str, text: str) -> Lesson | None:
+        """What was taught in this very situation."""
+        place = self._places.get((scope, canonical(text)))
+        return self._lessons[place] if place is not None else None
 
     def _clear(self, size: int) -> None:
         self._lessons: list[Lesson | None] = []
-        self._places: dict[tuple[str, str], int] = {}  # (scope, text) -> place
+        self._places: dict[tuple[str, str], int] = {}  # (scope, canonical text) -> place
         self._by_id: dict[str, int] = {}
         self._columns: dict[tuple[str, bytes], int] = {}  # (scope, action) -> column
         self._actions: dict[str, list[tuple[int, Action]]] = {}  # scope -> its columns
@@ -117,7 +124,7 @@ class Memory:
         """In place of what was taught before in the same situation."""
         if not self._features.shape[1]:
             self._clear(len(feature))
-        before = self._places.get((lesson.scope, lesson.text))
+        before = self._places.get((lesson.scope, canonical(lesson.text)))
         if before is not None:
             self._take_away(before)
         place = self._place(lesson, feature)
@@ -175,7 +182,7 @@ class Memory:
 
     def _place(self, lesson: Lesson, feature: Floats) -> int:
         """Note a lesson without solving for it."""
-        old = self._places.get((lesson.scope, lesson.text))
+        old = self._places.get((lesson.scope, canonical(lesson.text)))
         if old is not None:
             self._drop(old)
         place = len(self._lessons)
@@ -185,7 +192,7 @@ class Memory:
         self._lessons.append(lesson)
         self._features[place], self._column[place] = feature, self._column_of(lesson)
         self._note(lesson, int(self._column[place]))
-        self._places[lesson.scope, lesson.text] = self._by_id[lesson.id] = place
+        self._places[lesson.scope, canonical(lesson.text)] = self._by_id[lesson.id] = place
         self._scope.setdefault(lesson.scope, []).append(place)
         return place
 
@@ -208,7 +215,7 @@ class Memory:
         lesson = self._lessons[place]
         assert lesson is not None
         self._lessons[place] = None
-        del self._places[lesson.scope, lesson.text], self._by_id[lesson.id]
+        del self._places[lesson.scope, canonical(lesson.text)], self._by_id[lesson.id]
         self._scope[lesson.scope].remove(place)
 
     def _shift(self, place: int, weight: float) -> None:

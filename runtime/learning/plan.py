@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from runtime.config import LearnerConfig
+from runtime.learning import curation
 from runtime.messages import Cycle, Example
 
 MORE = 3  # times `epochs` that few examples are gone over: 77 classes of ten gained 3 points, 80.0 against 77.0 %
@@ -29,12 +30,12 @@ def make(
     """`speed`: example passes a second of the last cycle, 0 = unknown; `champion`: the serving adapter's directory, "" =
     the base model; `trained`: ids of the examples it was trained on."""
     whole = Plan(tuple(train), settings)
-    new = [example for example in train if example.id not in trained]
+    new = [example for example in train if not curation.known(example, trained)]
     passes = settings.budget * speed
     needed = max(len(train) * epochs(len(train), settings), settings.min_steps * settings.batch * settings.accumulate)
     if not passes or needed <= passes or not champion or not new:
         return whole
-    old = [example for example in train if example.id in trained]
+    old = [example for example in train if curation.known(example, trained)]
     room = max(len(new), int(passes / settings.epochs) - len(new))  # at least half of it is old: anchors
     sample = random.Random(f"{settings.seed}|{len(train)}").sample(old, min(room, len(old)))
     chosen = {example.id for example in (*new, *sample)}

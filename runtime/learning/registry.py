@@ -87,7 +87,7 @@ class Registry:
         if (target / MANIFEST).is_file():
             return adapter  # the same weights again
         described, _, apart = jobs.read(job)
-        held = tuple(example.id for example in apart) if report.refit else ()
+        held = tuple(id for e in apart for id in (e.id, *e.also)) if report.refit else ()
         manifest = Manifest(
             id=adapter, parent=parent, revision=described.base.revision, files=files, lineage=(*lineage, *held), held_out=held, learnt=report.learnt, judged=before,
             parameters=report.parameters, fingerprint=report.fingerprint, verdict=verdict, created=time.time(),

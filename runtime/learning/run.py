@@ -83,8 +83,18 @@ class Run:
                 examples, self.job.catalogues, copies=self.settings.augment, seed=self.settings.seed
             )
         self.items = objectives.prepare(self.scorer, self.job, self.taught, self.settings.objective)
+        self.anchors = self._right_already(examples)
         # all scopes share one prompt unless the catalogue is listed in it, in which case batches are of one scope
         self.prefixes = [tuple(self._prompt_of(e).prefix) for e in self.taught]
+
+    def _right_already(self, examples: Sequence[Example]) -> list[bool]:
+        """Of the taught items: was it accepted, or has what serves learnt it? Variants are like what they were made from."""
+        learnt = set(self.job.learnt)
+        known = {e.id: not e.correction or curation.known(e, learnt) for e in examples}
+        found: list[bool] = []
+        for example in self.taught:
+            found.append(known[example.id] if example.id in known else found[-1])
+        return found
 
     def _parts(
         self,
@@ -102,7 +112,7 @@ class Run:
         forward = self._forward(made.cut)
         fit = Fit(
             self.backbone, made, forward, settings, [self.items[i] for i in numbers], [self.prefixes[i] for i in numbers],
-            group=self.group, score=score, tell=tell, renew=renew,
+            group=self.group, score=score, tell=tell, renew=renew, anchors=[self.anchors[i] for i in numbers],
         )  # fmt: skip
         return made, forward, fit
 
@@ -229,6 +239,7 @@ class Run:
         Fit(
             self.backbone, self.candidate, self.forward, last, self.items, self.prefixes,
             group=self.group, score=lambda: None, tell=lambda *_: parent.check(), renew=self._renew,
+            anchors=self.anchors,
         ).run()  # fmt: skip
         self._save(directory)
         now = sum(judge(self.scorer, self.job, CANDIDATE, [*self.held, *sample]).right)

@@ -34,7 +34,7 @@ QUESTIONS: list[tuple[str, dict[str, Any]]] = [
     ("feedback", {"decision_id": "d-1", "kind": "correction", "action": "lamp dim"}), ("say", {"text": "今天天气如何？"}),
     ("set_mode", {"actuator": "lamp", "mode": "act"}), ("approve", {"command_id": "c", "yes": True}), ("set_table", {"on": False}), ("set_memory", {"on": False}), ("satisfaction", {"days": 2.0}),
     ("promote", {"id": "base"}), ("rollback", {}), ("forget", {"source": "Eve"}), ("doubted", {}),
-    ("vouch", {"names": ["Eve"]}),
+    ("vouch", {"names": ["Eve"]}), ("edit", {"feedback_id": "fb-1", "action": "lamp dim"}), ("sources", {}),
 ]  # fmt: skip
 
 
@@ -78,6 +78,12 @@ SHOWN = [
     (["feedback", "last", "--correct", "lamp dim"], "correction fb-1"),
     (["feedback", "last", "--prefer", "lamp dim"], "preference fb-1"),
     (["forget", "--source", "Eve"], "forgotten: 2 feedbacks; a cycle makes weights without it"),
+    (["forget", "--source", "Eve", "--wait"], "nothing that is left was taught by it"),
+    (["forget", "--source", "Eve", "--wait"], "taught by 0 of 2 forgotten feedbacks"),
+    (["forget", "--source", "Eve", "--wait"], "50 situations, 1 answered otherwise than before"),
+    (["forget", "--source", "Eve", "--wait", "--json"], '"removed": ['),
+    (["edit", "fb-1", "--correct", "lamp dim"], "correction fb-3 stands instead of fb-1; no serving weights"),
+    (["sources"], "92.5 %"),
     (["doubts"], "12 of 12 words of Eve"),
     (["vouch", "Eve"], "vouched for Eve; still doubted: 0"),
     (["chat", "abc"], "cba"),

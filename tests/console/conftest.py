@@ -47,6 +47,13 @@ TURNS = [  # three were right, the fourth was not, and she said it again
 ]  # fmt: skip
 
 
+PROOF = {
+    "holds": True, "forgotten": 2, "serving": "3f9c0a1b2c3d", "named": 0, "versions": 4, "tainted": [], "removed": ["a1b2c3d4e5f6"],
+    "cases": 3, "cases_changed": [], "reference": 50, "reference_changed": 1,
+    "changed": ["room: 'dark' -> lamp dim, before lamp off"], "unasked": "",
+}  # fmt: skip
+
+
 def decision(id: str = "d-1") -> Decision:
     return Decision(
         id=id,
@@ -145,7 +152,8 @@ class Remembered:
         ]
 
     async def cycles(self, limit: int = 20) -> list[dict[str, Any]]:
-        return [{"id": "c-0", "state": "released", "examples": 20, "reason": "better", "adapter": "3f9c0a1b2c3d"}]
+        cycle = {"id": "c-0", "state": "released", "examples": 20, "reason": "better", "adapter": "3f9c0a1b2c3d"}
+        return [{**cycle, "started_at": 6.0, "ended_at": 9.0, "report": {"unlearnt": PROOF}}]
 
     async def adapters(self) -> list[dict[str, Any]]:
         return [
@@ -175,7 +183,16 @@ class Remembered:
 
     async def forget(self, decision_id: str = "", source: str = "", **rest: Any) -> dict[str, Any]:
         self.calls.append(("forget", decision_id, source, rest["since"]))
-        return {"forgotten": 2, "feedback": ["fb-1", "fb-2"], "rebuilding": True}
+        return {"forgotten": 2, "feedback": ["fb-1", "fb-2"], "at": 5.0, "rebuilding": True, "proof": None}
+
+    async def edit(self, feedback_id: str, action: str = "", accept: bool = False, note: str = "") -> dict[str, Any]:
+        self.calls.append(("edit", feedback_id, action))
+        return {"id": "fb-3", "instead_of": feedback_id, "kind": "correction", "at": 5.0, "rebuilding": False,
+                "proof": {**PROOF, "unasked": "no version had to be made anew"}}  # fmt: skip
+
+    async def sources(self) -> list[dict[str, Any]]:
+        said = {"words": 12, "agreed": 9, "contradicted": 1, "doubted": 0}
+        return [{"source": "Ana", **said, "trust": 0.925, "share": 0.75}]
 
     async def doubted(self) -> list[dict[str, Any]]:
         reason = "12 of 12 words of Eve contradict what others taught"

@@ -8,8 +8,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from runtime import journal as journals
+from runtime.errors import NotFound
 from runtime.journal import Journal
 from runtime.messages import Action, Feedback, Forgotten
 from tests.stages import BRIGHT, DIM, decision, percept
@@ -54,6 +56,33 @@ async def test_it_is_found_by_source_time_and_decision(journal: Journal) -> None
     assert await journal.standing(decision_id="dc-1", source="Eve", until=1.0) == []
     await forget(journal, "second")
     assert await journal.standing(source="Eve") == []
+
+
+async def test_everybodys_newest_word_is_told_where_people_disagree(journal: Journal) -> None:
+    assert [(e.id, e.source, e.action) for e in await journal.words(9)] == [
+        ("first", "Ana", DIM), ("second", "Eve", OFF)
+    ]  # fmt: skip
+    await journal.put(said("third", BRIGHT, 4.0))
+    assert [e.id for e in await journal.words(9)] == ["second", "third"]
+    await forget(journal, "third")
+    assert [e.id for e in await journal.words(9)] == ["first", "second"]
+    assert await journal.sources() == {"Ana": 1, "Eve": 1}
+
+
+async def test_one_word_is_found_by_its_own_id(journal: Journal) -> None:
+    assert await journal.standing(decision_id="second") == ["second"]
+
+
+async def test_a_word_is_exchanged_whole_or_not_at_all(journal: Journal) -> None:
+    old = Forgotten(id="fg-second", feedback_id="second", by="person", at=5.0)
+    lost = replace(said("new", DIM, 5.0), decision_id="dc-9")
+    with pytest.raises(NotFound):
+        await journal.put_feedback(lost, instead=old)
+    assert await journal.forgotten() == frozenset()
+    before = journal._writer.commits
+    await journal.put_feedback(said("new", DIM, 5.0, "Eve"), instead=old)
+    assert journal._writer.commits == before + 1
+    assert [(e.id, e.action) for e in await journal.examples(9)] == [("new", DIM)]
 
 
 async def test_a_journal_from_before_is_brought_up_to_date(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.config import LearnerConfig
-from runtime.learning.curation import newest_per_situation, recent, split
+from runtime.learning.curation import recent, split
+from runtime.learning.duplicates import merged
 from runtime.messages import Action, Example
 
 examples_of_a_house = st.lists(
@@ -74,7 +75,7 @@ def test_about_the_share_that_was_asked_for_is_held_out() -> None:
 @given(examples=st.lists(st.tuples(st.integers(0, 4), st.sampled_from("abc")), max_size=30))
 def test_the_newest_answer_to_a_situation_stands(examples: list[tuple[int, str]]) -> None:
     given_ = [example(n, "room", situation, answer) for n, (situation, answer) in enumerate(examples)]
-    kept = newest_per_situation(given_[::-1])
+    kept = merged(given_[::-1])
     assert all(count == 1 for count in Counter(e.text for e in kept).values())
     assert {e.text: e.action for e in kept} == {e.text: e.action for e in given_}
     assert [e.at for e in kept] == sorted(e.at for e in kept)

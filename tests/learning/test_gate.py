@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from runtime.config import GateConfig, LearnerConfig
-from runtime.learning import curation, offpolicy
+from runtime.learning import curation, duplicates, offpolicy
 from runtime.learning.gate import by_chance, judge
 from runtime.learning.jobs import Report, Scores
 from runtime.learning.offpolicy import Estimate, Value
@@ -122,7 +122,7 @@ def tool(scope: str, action: Action) -> str:
 
 @given(texts, st.integers(0, 3))
 def test_split_is_a_partition_that_keeps_every_answer_in_training(rows: list[tuple[str, str]], seed: int) -> None:
-    given_ = curation.newest_per_situation(examples(rows))
+    given_ = duplicates.merged(examples(rows))
     train, held = curation.split(given_, LearnerConfig(holdout=0.5, seed=seed), tool)
     assert sorted(e.id for e in [*train, *held]) == sorted(e.id for e in given_)
     assert {e.action.tool for e in train} == {e.action.tool for e in given_}
@@ -132,13 +132,13 @@ def test_split_is_a_partition_that_keeps_every_answer_in_training(rows: list[tup
 def test_what_is_held_out_once_never_enters_training_later(rows: list[tuple[str, str]], cut: int) -> None:
     """As long as its answer stays known from another example; and what the champion learnt is never held out."""
     settings = LearnerConfig(holdout=0.5)
-    early = curation.newest_per_situation(examples(rows[:cut]))
+    early = duplicates.merged(examples(rows[:cut]))
     lessons, _ = curation.split(early, settings, tool)
-    _, held = curation.split(curation.newest_per_situation(examples(rows)), settings, tool, {e.id for e in lessons})
+    _, held = curation.split(duplicates.merged(examples(rows)), settings, tool, {e.id for e in lessons})
     assert not {e.id for e in held} & {e.id for e in lessons}
 
 
 def test_newest_answer_stands_and_old_ones_weigh_less() -> None:
-    kept = curation.newest_per_situation(examples([("dark", "a"), ("bright", "b"), ("dark", "c")]))
+    kept = duplicates.merged(examples([("dark", "a"), ("bright", "b"), ("dark", "c")]))
     assert [(e.text, e.action.tool) for e in kept] == [("bright", "b"), ("dark", "c")]
     assert [e.weight for e in curation.recent(kept, half_life=1.0)] == [0.5, 1.0]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+import random
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -21,18 +22,20 @@ from safetensors.numpy import save_file
 from runtime import config
 from runtime.bus import Bus
 from runtime.decision import Serving
+from runtime.doubting import Doubts
 from runtime.drifting import Drifting
 from runtime.errors import NotFound, Unavailable
 from runtime.journal import Journal
 from runtime.learning import jobs, learner, registry, trainer
 from runtime.learning.learner import Learner
 from runtime.learning.memory import Lesson, Memory
-from runtime.messages import Cycle, Decision, Feedback, Forgotten, Message, Release
+from runtime.messages import Action, Cycle, Decision, Feedback, Forgotten, Message, Release
 from runtime.metrics import Metrics
 from runtime.situations import Catalogues
 from tests.stages import BRIGHT, DIM, LAMP, decision, percept
 
 FINGERPRINT = (-0.5, -1.5)
+OFF = Action(tool="lamp", arguments={"level": "off"})
 NOON = 12 * 3600.0
 BASE = jobs.Base(directory="nowhere", revision="r1", dtype="float32")
 SAFETY = 20.0  # seconds after which a test that hangs is ended
@@ -483,6 +486,107 @@ async def test_a_bad_rebuild_does_not_keep_what_must_be_unlearnt(
         p.trainer_makes(2.0, recall=0.0)
         assert (await p.cycle()).state == "rejected"
         assert p.serving.adapter == "base"
+
+
+@dataclass
+class Prover:
+    """Keeps what it is told."""
+
+    asked: list[str] = field(default_factory=list)
+
+    async def begin(self, adapter: str) -> None:
+        self.asked.append(adapter)
+
+    async def proof(self, adapter: str, removed: Collection[str] = ()) -> Message:
+        return Forgotten(id=adapter, feedback_id=" ".join(removed), by="prover", at=1.0)
+
+
+async def test_the_cycle_that_unlearns_carries_the_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with parts(tmp_path, monkeypatch) as p:
+        prover = p.learner._prover = Prover()
+        p.trainer_makes(1.0)
+        first = await p.cycle()
+        assert "unlearnt" not in first.report
+        await p.journal.put(Forgotten(id="fg-1", feedback_id="fb-1", by="person", at=9.0))
+        p.trainer_makes(2.0)
+        second = await p.cycle()
+        assert prover.asked == [first.adapter], "what served is asked before it goes"
+        assert (second.report["unlearnt"]["id"], second.report["unlearnt"]["feedback_id"]) == (
+            second.adapter, first.adapter
+        )  # fmt: skip
+
+
+async def test_what_is_taken_back_while_it_is_learnt_is_unlearnt_by_the_next_cycle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with parts(tmp_path, monkeypatch) as p:
+        p.trainer_makes(1.0)
+        judged = p.learner._train
+
+        async def taken_back_meanwhile(cycle: Cycle, *rest: Any) -> jobs.Report:
+            await p.journal.put(Forgotten(id="fg-1", feedback_id="fb-1", by="person", at=9.0))
+            assert await p.learner.unlearn(), "a cycle that may learn it runs"
+            p.learner._asked.clear()
+            return await judged(cycle, *rest)
+
+        monkeypatch.setattr(p.learner, "_train", taken_back_meanwhile)
+        first = await p.cycle()
+        assert p.learner._asked.is_set()
+        monkeypatch.setattr(p.learner, "_train", judged)
+        p.trainer_makes(2.0)
+        second = await p.cycle()
+        assert [m.id for m in p.store.list()] == [second.adapter] != [first.adapter]
+        assert "fb-1" not in p.store.manifest(second.adapter).lineage
+
+
+async def test_a_version_that_does_not_serve_goes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with parts(tmp_path, monkeypatch) as p:
+        p.trainer_makes(1.0)
+        await p.cycle()
+        await p.learner.rollback()
+        await p.journal.put(Forgotten(id="fg-1", feedback_id="fb-1", by="person", at=9.0))
+        assert not await p.learner.unlearn()
+        assert p.store.list() == []
+
+
+async def test_words_that_say_the_same_are_all_in_the_lineage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with parts(tmp_path, monkeypatch, holdout=0) as p:
+        again = replace(await teach(p.journal, 7), id="fb-8", decision_id="dc-8")
+        await p.journal.put(percept(8, "Situation 7!"), decision(8, BRIGHT, 8.0), again)
+        p.trainer_makes(1.0)
+        ended = await p.cycle()
+        assert {"fb-7", "fb-8"} <= set(p.store.manifest(ended.adapter).lineage)
+        job, train, _ = jobs.read(p.folder / "jobs" / ended.id)
+        assert [(e.id, e.also, e.weight) for e in train if e.also] == [("fb-8", ("fb-7",), 2.0)]
+        assert job.learnt == ()
+        p.trainer_makes(2.0)
+        ended = await p.cycle()
+        assert {"fb-7", "fb-8"} <= set(jobs.read(p.folder / "jobs" / ended.id)[0].learnt), "anchors from here on"
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_nothing_that_was_forgotten_or_is_doubted_gets_into_a_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    draw = random.Random(seed)
+    async with parts(tmp_path, monkeypatch) as p:
+        doubts = p.learner._doubts = Doubts(p.journal, None, lambda scope, action: action.tool)
+        for number in range(10, 40):
+            source = draw.choice(["Ana", "Ben", "Cem", "page"])
+            said = replace(await teach(p.journal, number), id=f"fb-1{number}", source=source, action=OFF)
+            await p.journal.put(*([said] if draw.random() < 0.5 else []))  # some contradict Ana on the same decision
+        standing = await p.journal.standing()
+        taken = draw.sample(standing, 8)
+        await p.journal.put(*(Forgotten(id=f"fg-{id}", feedback_id=id, by="person", at=99.0) for id in taken))
+        p.trainer_makes(1.0)
+        ended = await p.cycle()
+        _, train, held = jobs.read(p.folder / "jobs" / ended.id)
+        learnt = {id for e in (*train, *held) for id in (e.id, *e.also)}
+        doubted = {one.feedback_id for one in doubts.found.doubted}
+        assert doubted
+        assert learnt.isdisjoint(taken)
+        assert learnt.isdisjoint(doubted)
+        assert learnt | doubted | set(taken) >= {e.id for e in await p.journal.examples(99)}
 
 
 async def released(p: Parts, number: int, *, provisional: bool = False) -> str:
