@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -18,7 +18,7 @@ from runtime.catalogue import Catalogue
 from runtime.errors import CorrigibleError
 from runtime.journal import Journal
 from runtime.learning import curation
-from runtime.learning.memory import Floats, Lesson, Memory, unpacked
+from runtime.learning.memory import CAUSES, Floats, Lesson, Memory, unpacked
 from runtime.messages import Action, Example, Feedback
 from runtime.situations import Catalogues
 
@@ -125,7 +125,7 @@ class Remembering:
             async with self._changed:
                 self._changed.notify_all()
 
-    async def causes(self, scope: str, text: str, action: Action) -> list[tuple[Lesson, float]]:
+    async def causes(self, scope: str, text: str, action: Action, most: int = CAUSES) -> list[tuple[Lesson, float]]:
         """What was taught that speaks for an action in a situation, and by how much; nothing without the policy."""
         if not len(self._memory):
             return []
@@ -133,7 +133,12 @@ class Remembering:
             (feature,) = await self._features(scope, [text])
         except CorrigibleError:
             return []
-        return self._memory.causes(scope, feature, action)
+        return self._memory.causes(scope, feature, action, most)
+
+    async def only(self, ids: Container[str]) -> Memory:
+        """Another memory with these lessons alone."""
+        async with self._turn:
+            return await asyncio.to_thread(self._memory.only, ids)
 
     async def _features(self, scope: str, texts: Sequence[str]) -> list[Floats]:
         missing = [text for text in texts if (scope, text) not in self._seen]

@@ -179,6 +179,10 @@ class Journal:
         found = await self._rows("complaints", adapter=adapter, settled=settled, limit=limit)
         return [bool(complaint) for (complaint,) in reversed(found)]
 
+    async def situations(self, until: float, among: int) -> list[tuple[str, str]]:
+        """(scope, text) of what was to be decided on until a time, newest first, each once; of the newest `among`."""
+        return [(scope, text) for scope, text in await self._rows("situations", until=until, among=among)]
+
     async def releases(self, lane: str = "default", limit: int = 50) -> list[Release]:
         return await self._all(Release, "releases", lane=lane, limit=limit)
 

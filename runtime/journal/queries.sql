@@ -111,3 +111,9 @@ FROM decision d JOIN percept p ON p.id = d.percept_id
 WHERE d.adapter = :adapter AND d.by IN ('model', 'memory') AND p.synthetic = 0
   AND (d.at <= :settled OR EXISTS (SELECT 1 FROM feedback f WHERE f.decision_id = d.id))
 ORDER BY d.seq DESC LIMIT :limit;
+
+-- Of the newest situations up to a time, each text of a scope once.
+-- name: situations
+SELECT scope, text FROM (
+  SELECT scope, text, seq FROM percept WHERE synthetic = 0 AND at <= :until ORDER BY seq DESC LIMIT :among
+) GROUP BY scope, text ORDER BY max(seq) DESC;

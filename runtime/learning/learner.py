@@ -104,6 +104,7 @@ class Learner:
         self.current: Cycle | None = None
         self.process: trainer.Trainer | None = None
         self.spare: trainer.Trainer | None = None  # has the model loaded and waits for a job
+        self.beside: trainer.Trainer | None = None  # trains apart from all cycles (`runtime.learning.apart`)
         self._loaded: list[str] = []  # adapters the worker holds, newest last
 
     def ask(self) -> None:
@@ -146,7 +147,7 @@ class Learner:
 
     def yield_to(self, busy: bool) -> None:
         """Decisions begin or end to wait: a trainer, at work or getting ready, stands still meanwhile."""
-        for one in (self.process, self.spare):
+        for one in (self.process, self.spare, self.beside):
             if one is not None and self._config.learner.pause:
                 one.yield_to(busy)
 
@@ -248,6 +249,10 @@ class Learner:
             self._store.remove_taught_by, await self._journal.forgotten(), protected={adapter}
         )
         log.info("unlearnt", serving=adapter, removed=gone)
+
+    async def recipe(self) -> LearnerConfig:
+        """How a cycle would train now."""
+        return await self._settings()
 
     async def _settings(self) -> LearnerConfig:
         """`[learner]`, with what a search has found better."""

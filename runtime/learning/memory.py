@@ -7,7 +7,7 @@ Everything about a lesson has a closed form: what the memory would say without i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -119,6 +119,16 @@ class Memory:
             (replace(lesson, weight=weights.get(lesson.id, lesson.weight)), self._features[place].copy())
             for place, lesson in enumerate(self._lessons)
             if lesson is not None
+        )
+        return other
+
+    def only(self, ids: Container[str]) -> Memory:
+        """What it would be had nothing but these been taught (by id)."""
+        other = Memory()
+        other.restore(
+            (lesson, self._features[place].copy())
+            for place, lesson in enumerate(self._lessons)
+            if lesson is not None and lesson.id in ids
         )
         return other
 
@@ -235,7 +245,7 @@ class Memory:
     def _novelty(self, feature: Floats) -> float:
         return float(feature @ self._solved @ feature) * RIDGE
 
-    def causes(self, scope: str, feature: Floats, action: Action) -> list[tuple[Lesson, float]]:
+    def causes(self, scope: str, feature: Floats, action: Action, most: int = CAUSES) -> list[tuple[Lesson, float]]:
         """Lessons that taught this action, with their part in its `ridge`, largest first. The parts of all lessons add
         up to it."""
         column = self._columns.get((scope, msgspec.json.encode(action, order="sorted")))
@@ -245,7 +255,7 @@ class Memory:
             lesson = self._lessons[place]
             if lesson is not None and self._column[place] == column:
                 found.append((lesson, lesson.weight * float(self._features[place] @ gain)))
-        return sorted(found, key=lambda pair: -pair[1])[:CAUSES]
+        return sorted(found, key=lambda pair: -pair[1])[:most]
 
 
 def unpacked(feature: bytes) -> Floats:
