@@ -38,9 +38,11 @@ from runtime.control import MODES_KEY, Control
 from runtime.decision import Decider, Serving
 from runtime.doubting import Doubts
 from runtime.errors import BadConfig, CorrigibleError
+from runtime.explaining import Explaining
 from runtime.guard import Guard, Modes
 from runtime.ingest import Ingest
 from runtime.journal import Journal, lock
+from runtime.learning.apart import Apart
 from runtime.learning.learner import Learner
 from runtime.learning.memory import Memory
 from runtime.learning.registry import Registry
@@ -49,11 +51,13 @@ from runtime.metrics import Metrics
 from runtime.perception import Perception
 from runtime.policy.client import Policy
 from runtime.probation import Probation
+from runtime.proving import Proving
 from runtime.remembering import Remembering
 from runtime.roles import Actuator, Context, Critic, Perceiver, Plugin, Rule, Sensor
 from runtime.situations import Catalogues
 from runtime.supervision import Child, supervise
 from runtime.table import CorrectionTable
+from runtime.versions import Versions
 
 GRACE = 5.0  # seconds that decisions and commands in flight get at the end
 DRAIN_STEP = 0.05  # seconds between two looks whether all is done
@@ -110,12 +114,19 @@ class App:
         )  # fmt: skip
         self.probation = Probation(journal, policy, self.catalogues, self.learner)
         policy.on_busy = self.learner.yield_to
+        remembered = self.memory if config.policy.memory else None
+        self.explaining = Explaining(journal, policy, self.catalogues, self.store, self.serving, remembered)
+        self.versions = Versions(journal, policy, self.catalogues, self.store, policy.base)
+        self.proving = Proving(
+            journal, policy, self.catalogues, self.store, self.explaining, self.remembering, self.doubts, self.learner,
+            Apart(config, self.catalogues, self.learner, policy.base), memory=config.policy.memory,
+        )  # fmt: skip
         self.restored = False
         self.closing = False
         self.children = {plugin.name: Child(plugin.name) for plugin in plugins}
         self.control = Control(
             config, journal, self.bus, self.catalogues, self.ingest, self.decider, self.acting, self.modes, self.learner, self.store,
-            self.remembering, self.doubts, self.restore_taught,
+            self.remembering, self.doubts, self.restore_taught, self.explaining, self.versions, self.proving,
             health=self.health, topics=self.topics,
         )  # fmt: skip
 
@@ -157,6 +168,7 @@ class App:
         group.create_task(self.acting.run(subscribe(Decision)), name="action")
         group.create_task(self.learner.run(subscribe(Feedback), self.decider), name="learner")
         group.create_task(self.probation.run(subscribe(Feedback)), name="probation")
+        group.create_task(self.proving.run(), name="proofs")
         if self.config.policy.memory:
             group.create_task(self.remembering.run(subscribe(Feedback)), name="memory")
         group.create_task(self.perception.run_timer(self.config.perception.timer), name="timer")

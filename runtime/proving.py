@@ -118,8 +118,9 @@ class Proving:
             try:
                 proof.found = await self.prove(decision, proof)
                 proof.state, proof.progress = "done", 1.0
-            except (CorrigibleError, OSError) as error:
-                proof.state, proof.why = "failed", str(error)
+            except Exception as error:  # a question must not end the daemon, whatever goes wrong
+                told = str(error) if isinstance(error, CorrigibleError) else f"{type(error).__name__}: {error}"
+                proof.state, proof.why = "failed", told
             log.info("proof", decision=decision.id, state=proof.state, why=proof.why)
 
     async def prove(self, decision: Decision, proof: Proof) -> dict[str, Any]:
