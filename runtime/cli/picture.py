@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from runtime.cli.reasons import strength, weights
 
@@ -26,11 +28,12 @@ BLUE, PURPLE, GREEN, AMBER, GREY, PALE, INK = (
     "#1f2328",
 )
 STYLE = {
-    "font.family": ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei"], "font.size": 9,
+    "font.size": 9,
     "text.parse_math": False, "text.color": INK, "axes.edgecolor": PALE, "axes.labelcolor": GREY, "axes.titlesize": 10.5,
     "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
     "xtick.color": GREY, "ytick.color": INK, "ytick.major.size": 0, "svg.hashsalt": "corrigible",
 }  # fmt: skip
+FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Hiragino Sans", "Microsoft YaHei")
 LONG = 34  # characters of a label
 MOST = 8  # causes and candidates that are drawn
 ODDS = (1, 2, 5, 10, 100, 1000, 10**5, 10**8, 10**12)  # times, at the ticks
@@ -38,10 +41,11 @@ ODDS = (1, 2, 5, 10, 100, 1000, 10**5, 10**8, 10**12)  # times, at the ticks
 
 def draw(found: dict[str, Any], path: Path) -> None:
     """Write `corrigible explain`'s answer as PNG or SVG, by the file's ending."""
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+    fonts = [name for name in FONTS if name in font_manager.get_font_names()]
+    with matplotlib.rc_context({**STYLE, "font.family": fonts}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a font that lacks a script draws boxes
-        figure = Figure(figsize=(13, 8.6), layout="constrained", facecolor="white")
-        figure.get_layout_engine().set(w_pad=0.15, h_pad=0.12, hspace=0.04, wspace=0.03)  # type: ignore[union-attr]
+        layout = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.12, hspace=0.04, wspace=0.03)
+        figure = Figure(figsize=(13, 8.6), layout=layout, facecolor="white")
         figure.suptitle(_title(found), x=0.012, ha="left", fontsize=13, fontweight="bold")
         panels = figure.subplots(2, 2, width_ratios=(1.1, 1.0))
         _mattered(panels[0, 0], found["mattered"])
@@ -169,7 +173,7 @@ def _bar(axes: Axes, image: Any, label: str) -> None:
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
     bar = figure.colorbar(image, ax=axes, pad=0.09, aspect=28)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.set_label(label)
 
 

@@ -17,6 +17,14 @@ TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", 
 Array = NDArray[Any]
 
 
+class Entry(msgspec.Struct, frozen=True):
+    """Where a tensor lies in the file. What else the header says has none of these."""
+
+    dtype: str = ""
+    shape: tuple[int, ...] = ()
+    data_offsets: tuple[int, int] = (0, 0)
+
+
 class File:
     """One mapped file. Tensors come as float32, whole numbers as int64."""
 
@@ -27,7 +35,7 @@ class File:
             size = int.from_bytes(self._raw[:8].tobytes(), "little")
             if size > min(HEADER_LIMIT, len(self._raw) - 8):
                 raise ValueError("its header is too long")
-            header: dict[str, Any] = msgspec.json.decode(self._raw[8 : 8 + size].tobytes())
+            header = msgspec.json.decode(self._raw[8 : 8 + size].tobytes(), type=dict[str, Entry])
         except (OSError, ValueError, msgspec.MsgspecError) as error:
             raise Corrupt(f"{path} cannot be read as safetensors: {error}") from None
         self._path, self._start = path, 8 + size
@@ -42,11 +50,11 @@ class File:
     def read(self, name: str) -> Array:
         """One tensor. Raises Corrupt for a type that no adapter has."""
         entry = self._entries[name]
-        if entry["dtype"] not in TYPES:
-            raise Corrupt(f"{self._path}: tensor {name} has the type {entry['dtype']}, which no adapter has")
-        start, end = entry["data_offsets"]
-        values = np.frombuffer(self._raw[self._start + start : self._start + end].tobytes(), TYPES[entry["dtype"]])
-        if entry["dtype"] == "BF16":  # the upper half of a float32
+        if entry.dtype not in TYPES:
+            raise Corrupt(f"{self._path}: tensor {name} has the type {entry.dtype}, which no adapter has")
+        start, end = entry.data_offsets
+        values = np.frombuffer(self._raw[self._start + start : self._start + end].tobytes(), TYPES[entry.dtype])
+        if entry.dtype == "BF16":  # the upper half of a float32
             values = (values.astype("<u4") << 16).view("<f4")
         kind = np.int64 if values.dtype.kind == "i" else np.float32
-        return values.astype(kind, copy=False).reshape(entry["shape"])
+        return values.astype(kind, copy=False).reshape(entry.shape)
