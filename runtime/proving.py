@@ -62,6 +62,7 @@ class Proof:
     progress: float = 0.0  # in [0, 1]
     why: str = ""  # it failed
     found: dict[str, Any] = field(default_factory=dict)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
     def told(self) -> dict[str, Any]:
         return {
@@ -111,6 +112,11 @@ class Proving:
             )
         return self._proofs[decision].told()
 
+    async def until_over(self, decision: str) -> dict[str, Any]:
+        """Wait for the end of a proof that was asked for."""
+        await self._proofs[decision].over.wait()
+        return self.told(decision)
+
     async def run(self) -> None:
         await asyncio.to_thread(self._apart.tidy)
         while True:
@@ -121,6 +127,7 @@ class Proving:
             except Exception as error:  # a question must not end the daemon, whatever goes wrong
                 told = str(error) if isinstance(error, CorrigibleError) else f"{type(error).__name__}: {error}"
                 proof.state, proof.why = "failed", told
+            proof.over.set()
             log.info("proof", decision=decision.id, state=proof.state, why=proof.why)
 
     async def prove(self, decision: Decision, proof: Proof) -> dict[str, Any]:
@@ -136,7 +143,7 @@ class Proving:
             )
         voice, gone = self._explaining.voice(decision.adapter), {lesson.id for lesson in causes}
         async with AsyncExitStack() as stack:
-            sides = await self._sides(stack, decision, voice, taught, gone, proof)
+            sides = await self.sides(stack, decision, voice, taught, gone, proof)
             before, after = [await self.asked(side, decision.scope, percept.text, voice.trusted) for side in sides]
         return {
             "adapter": voice.adapter,
@@ -158,7 +165,7 @@ class Proving:
         table = [lesson for lesson, _ in found if lesson.id == decision.table_feedback and lesson not in inside]
         return [*table, *inside]
 
-    async def _sides(
+    async def sides(
         self, stack: AsyncExitStack, decision: Decision, voice: Voice, taught: Sequence[Example], gone: Collection[str],
         proof: Proof,
     ) -> tuple[Side, Side]:  # fmt: skip

@@ -70,9 +70,7 @@ class Office:
 
     async def proof(self, decision: Decision) -> dict[str, Any]:
         await self.app.control.prove(decision.id)
-        while (told := await self.app.control.proof(decision.id))["state"] == "running":
-            await asyncio.sleep(0.05)
-        return told
+        return await self.app.proving.until_over(decision.id)
 
 
 @pytest.fixture(scope="module")

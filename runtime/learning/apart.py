@@ -1,6 +1,6 @@
 """Examples -> weights that nobody serves: a training run beside the learner's cycles, to find out what would be if.
 
-It has its own job directory and its own trainer process, at the lowest priority; it shares no cached states with a cycle, is
+It has its own job directory and its own trainer process, below a cycle's priority; it shares no cached states with a cycle, is
 never judged, published or released, and nothing of it is left when the block is over.
 """
 
@@ -21,7 +21,7 @@ from runtime.messages import Action, Example, new_id
 from runtime.situations import Catalogues
 
 KIND = "apart"  # of job directory: the name begins with it
-LOWEST = 19  # niceness
+LOWER = 5  # steps of niceness below a cycle's trainer
 POLL = 0.5  # seconds between looks at the clock and at the trainer's progress
 Tell = Callable[[float], None]  # is told how far it is, in [0, 1]
 
@@ -72,7 +72,7 @@ class Apart:
             catalogue_tokens=self._config.policy.catalogue_tokens,
         )
         await asyncio.to_thread(jobs.write, directory, job, train, held)
-        process = self._learner.beside = trainer.Trainer(nice=LOWEST, threads=settings.threads)
+        process = self._learner.beside = trainer.Trainer(nice=min(settings.nice + LOWER, 19), threads=settings.threads)
         try:
             await process.start(directory)
             deadline = time.monotonic() + settings.timeout

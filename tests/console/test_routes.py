@@ -13,11 +13,13 @@ GETS = [
     "status",
     "decisions",
     "decisions/d-1",
+    "decisions/d-1/mattered",
     "modes",
     "held",
     "cycles",
     "adapters",
     "adapters/base",
+    "adapters/base/changes",
     "curve",
     "topics",
 ]
@@ -43,6 +45,7 @@ POSTS: list[tuple[str, dict[str, Any], tuple[Any, ...] | None]] = [
     ("table", {"on": False}, ("set_table", False)),
     ("say", {"text": "今天天气如何？"}, None),
     ("learn", {}, None),
+    ("decisions/d-1/prove", {}, ("prove", "d-1")),
     ("rollback", {}, None),
     ("adapters/base/promote", {}, None),
 ]
