@@ -34,9 +34,24 @@ STYLE = {
     "xtick.color": GREY, "ytick.color": INK, "ytick.major.size": 0, "svg.hashsalt": "corrigible",
 }  # fmt: skip
 FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Hiragino Sans", "Microsoft YaHei")
-LONG = 34  # characters of a label
+LONG, WIDE = 34, 56  # characters of a label, and of a line where there is room for two
 MOST = 8  # causes and candidates that are drawn
-ODDS = (1, 2, 5, 10, 100, 1000, 10**5, 10**8, 10**12)  # times, at the ticks
+ODDS = (
+    1,
+    2,
+    10,
+    100,
+    1000,
+    1.5,
+    3,
+    5,
+    20,
+    50,
+    300,
+    10**5,
+    10**8,
+    10**12,
+)  # times, at the ticks; those that come first have precedence
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
@@ -67,6 +82,11 @@ def _short(text: str) -> str:
     return text if len(text) <= LONG else text[: LONG - 1].rstrip() + "…"
 
 
+def _two_lines(text: str) -> str:
+    """Situations begin alike: what differs is further behind."""
+    return "\n".join(textwrap.wrap(text, WIDE, max_lines=2, placeholder=" …"))
+
+
 def _empty(axes: Axes, title: str, why: str) -> None:
     axes.set_title(title)
     axes.text(0.0, 0.92, why, color=GREY, transform=axes.transAxes, va="top", wrap=True)
@@ -89,7 +109,7 @@ def _mattered(axes: Axes, found: dict[str, Any]) -> None:
     _odds(axes, [*falls, *(p["weights"] for p in pieces)])
     against = f" rather than {_short(found['against'])}" if found["against"] else ""
     axes.set_title(title)
-    axes.set_xlabel(f"makes {_short(found['action'])}{against} so many times likelier  (◇ by the weights alone)")
+    axes.set_xlabel(f"makes {_short(found['action'])}{against}\nso many times likelier  (◇ by the weights alone)")
 
 
 def _odds(axes: Axes, values: Sequence[float]) -> None:
@@ -97,17 +117,17 @@ def _odds(axes: Axes, values: Sequence[float]) -> None:
     least, most = min(0.0, *values), max(0.0, *values)
     room = max(0.06 * (most - least), 0.1)
     axes.set_xlim(least - room, most + room)
-    ticks = [(sign * math.log(odds), odds, sign) for odds in ODDS for sign in (-1, 1)]
-    inside = sorted({(at, odds, sign) for at, odds, sign in ticks if least - room <= at <= most + room})
-    kept: list[tuple[float, int, int]] = []
-    for tick in sorted(inside, key=lambda tick: abs(tick[0])):  # from the middle outwards, none too near to another
-        if all(abs(tick[0] - other[0]) > 0.07 * (most - least + 2 * room) for other in kept):
+    ticks = [(sign * math.log(odds), odds, sign) for odds in ODDS for sign in (1, -1)]
+    kept: list[tuple[float, float, int]] = []
+    for tick in ticks:  # none too near to another
+        inside = least - room <= tick[0] <= most + room
+        if inside and all(abs(tick[0] - other[0]) > 0.08 * (most - least + 2 * room) for other in kept):
             kept.append(tick)
     axes.set_xticks([at for at, *_ in kept], [_times(odds, sign) for _, odds, sign in kept])
 
 
-def _times(odds: int, sign: int) -> str:
-    number = f"{odds:,}" if odds < 10**5 else f"1e{round(math.log10(odds))}"
+def _times(odds: float, sign: int) -> str:
+    number = f"{odds:,g}" if odds < 10**5 else f"1e{round(math.log10(odds))}"
     return "1" if odds == 1 else f"×{number}" if sign > 0 else f"÷{number}"
 
 
@@ -119,7 +139,7 @@ def _taught(axes: Axes, causes: Sequence[dict[str, Any]]) -> None:
     shown = causes[:MOST]
     axes.barh(range(len(shown)), [c["part"] for c in shown], height=0.62,
               color=[GREEN if c.get("named") else PALE for c in shown])  # fmt: skip
-    axes.set_yticks(range(len(shown)), [_short(c["text"]) for c in shown])
+    axes.set_yticks(range(len(shown)), [_two_lines(c["text"]) for c in shown], fontsize=8)
     axes.invert_yaxis()
     axes.axvline(0, color=GREY, linewidth=0.8)
     axes.set_title(title)
@@ -165,7 +185,7 @@ def _moved(axes: Axes, found: dict[str, Any] | None) -> None:
     axes.set_yticks(range(len(layers)), ["" if layer is None else f"layer {layer}" for layer in layers], fontsize=8)
     axes.spines[:].set_visible(False)
     axes.set_title(f"{title}: {found['id']} since {found['since']}")
-    axes.set_xlabel("\n".join(textwrap.wrap(_story(found), 74)), loc="left")
+    axes.set_xlabel("\n".join(textwrap.wrap(_story(found), WIDE)), loc="left")
     _alike(axes, inner, layers)
 
 
@@ -189,7 +209,7 @@ def _alike(axes: Axes, modules: Sequence[dict[str, Any]], layers: Sequence[Any])
             alike = sum(known[layer]) / len(known[layer])
             axes.text(edge + 0.15, row, f"{100 * alike:.0f} %", va="center", fontsize=8, color=GREY, clip_on=False)
     if known and any(known.values()):
-        axes.text(edge + 0.15, -0.9, "alike", va="center", fontsize=8, color=GREY, clip_on=False)
+        axes.text(edge + 0.15, len(layers) - 0.2, "alike", va="center", fontsize=8, color=GREY, clip_on=False)
 
 
 def _story(found: dict[str, Any]) -> str:
