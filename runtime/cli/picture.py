@@ -34,7 +34,7 @@ STYLE = {
     "xtick.color": GREY, "ytick.color": INK, "ytick.major.size": 0, "svg.hashsalt": "corrigible",
 }  # fmt: skip
 FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Hiragino Sans", "Microsoft YaHei")
-LONG, WIDE = 34, 56  # characters of a label, and of a line where there is room for two
+LONG, WIDE = 34, 46  # characters of a label, and of a line where there is room for two
 MOST = 8  # causes and candidates that are drawn
 ODDS = (
     1,
@@ -62,11 +62,11 @@ def draw(found: dict[str, Any], path: Path) -> None:
         layout = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.12, hspace=0.04, wspace=0.03)
         figure = Figure(figsize=(13, 8.6), layout=layout, facecolor="white")
         figure.suptitle(_title(found), x=0.012, ha="left", fontsize=13, fontweight="bold")
-        panels = figure.subplots(2, 2, width_ratios=(1.1, 1.0))
-        _mattered(panels[0, 0], found["mattered"])
-        _taught(panels[0, 1], found.get("remembered", []))
-        _considered(panels[1, 0], found["candidates"], found["action"])
-        _moved(panels[1, 1], found["changes"])
+        panels = [panel.subplots() for panel in figure.subfigures(2, 2).flat]  # each with margins of its own
+        _mattered(panels[0], found["mattered"])
+        _taught(panels[1], found.get("remembered", []))
+        _considered(panels[2], found["candidates"], found["action"])
+        _moved(panels[3], found["changes"])
         figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
 
 
@@ -132,7 +132,7 @@ def _times(odds: float, sign: int) -> str:
 
 
 def _taught(axes: Axes, causes: Sequence[dict[str, Any]]) -> None:
-    title = "What people taught before that speaks for it"
+    title = "What was taught before"
     if not causes:
         _empty(axes, title, "nothing that was taught speaks for it")
         return
@@ -143,7 +143,7 @@ def _taught(axes: Axes, causes: Sequence[dict[str, Any]]) -> None:
     axes.invert_yaxis()
     axes.axvline(0, color=GREY, linewidth=0.8)
     axes.set_title(title)
-    axes.set_xlabel("its part in what the memory says  (green: the causes it names)")
+    axes.set_xlabel("its part in what the memory says for it\n(green: the causes that are named)")
 
 
 def _considered(axes: Axes, candidates: Sequence[dict[str, Any]], action: str) -> None:
@@ -184,15 +184,13 @@ def _moved(axes: Axes, found: dict[str, Any] | None) -> None:
     axes.set_xticks(range(len(columns)), [c.rsplit(".", 1)[-1] for c in columns], rotation=30, ha="right")
     axes.set_yticks(range(len(layers)), ["" if layer is None else f"layer {layer}" for layer in layers], fontsize=8)
     axes.spines[:].set_visible(False)
-    axes.set_title(f"{title}: {found['id']} since {found['since']}")
-    axes.set_xlabel("\n".join(textwrap.wrap(_story(found), WIDE)), loc="left")
+    axes.set_title(title)
+    axes.set_xlabel("\n".join(textwrap.wrap(_story(found), 2 * LONG)), loc="left")
     _alike(axes, inner, layers)
 
 
 def _bar(axes: Axes, image: Any, label: str) -> None:
-    figure = axes.get_figure()
-    assert isinstance(figure, Figure)
-    bar = figure.colorbar(image, ax=axes, pad=0.09, aspect=28)
+    bar = axes.figure.colorbar(image, ax=axes, pad=0.09, aspect=28)
     bar.outline.set_visible(False)
     bar.set_label(label)
 
@@ -217,4 +215,4 @@ def _story(found: dict[str, Any]) -> str:
     decisions = (
         "" if flips is None else f"; {len(flips)} of {found['asked']} earlier situations would be decided otherwise"
     )
-    return f"{lessons['new']} new lessons, {lessons['gone']} gone; {'; '.join(weights(found))}{decisions}"
+    return f"{found['id']} since {found['since']}: {lessons['new']} new lessons, {lessons['gone']} gone; {'; '.join(weights(found))}{decisions}"

@@ -39,7 +39,7 @@ RECIPE = {
     "layers": "top:8", "epochs": 8, "seen": 0, "min_steps": 0, "refit": 0, "word_drop": 0.0, "holdout": 0.0,
     "after": 0, "every": 0, "warm": False, "nice": 5,
 }  # fmt: skip
-DRAWS = 6  # sets of other lessons that the control leaves out
+DRAWS = 5  # sets of other lessons that the control leaves out
 
 
 @dataclass(frozen=True)
@@ -142,16 +142,17 @@ async def measure(
     print(f"{len(found)} of {tried} unseen decided right; {statistics.mean(len(c.causes) for c in found):.1f} causes named on "
           f"average of {statistics.mean(c.own for c in found):.1f} lessons with the same answer ({whole} name all of them); "
           f"{len(groups)} trainings", flush=True)  # fmt: skip
+    told("as many others left out", await others(app, found, taught, random.Random(seed)))
     named, left = list[dict[str, Any]](), list[dict[str, Any]]()
     for gone, some in groups.items():
         results = await without(app, gone, some, taught)
         named += results
         left += [one for case, one in zip(some, results, strict=True) if len(case.causes) < case.own]
-        print(f"    {len(named)}: {sum(one['flips'] for one in named)} flipped", flush=True)
+        so_far = {judge: sum(one[judge]["flips"] for one in named) for judge in ("both", "weights", "memory")}
+        print(f"    {len(named)}: {so_far}", flush=True)
     told("named causes left out", named)
     if left:
         told("of these, where lessons with the same answer were left", left)
-    told("as many others left out", await others(app, found, taught, random.Random(seed)))
 
 
 async def others(
