@@ -16,7 +16,7 @@ import pytest
 from runtime import app as application
 from runtime import config
 from runtime.app import App
-from runtime.catalogue import Tool
+from runtime.catalogue import REPLY, Tool
 from runtime.errors import BadInput, NotFound
 from runtime.learning.jobs import Base
 from runtime.messages import Command, Decision, Outcome, derived_id, new_id
@@ -38,10 +38,10 @@ RECIPE = {
 
 @dataclass
 class Desk(Actuator):
-    """Sorts messages; no device."""
+    """Sorts messages and answers; no device."""
 
     def tools(self) -> Mapping[str, tuple[Tool, ...]]:
-        return {"desk": MEANT}
+        return {"desk": MEANT, "chat": (REPLY,)}
 
     async def act(self, command: Command) -> Outcome:
         raise BadInput("nothing to do")
@@ -82,7 +82,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Base:
 async def office(model: Base, data: Path) -> AsyncIterator[Office]:
     settings = config.load(
         None, agent={"data": data}, broker={"mode": "none"}, learner=RECIPE, gate={"min_recall": 0.0},
-        policy={"model": model.directory, "dtype": "float32", "ask": "never"},
+        policy={"model": model.directory, "dtype": "float32", "ask": "never", "reply_tokens": 4},
     )  # fmt: skip
     desk = Desk()
     desk.name = "desk"
@@ -164,3 +164,9 @@ async def test_what_cannot_be_explained_is_said_so_and_what_a_killed_daemon_left
         with pytest.raises(NotFound, match="no adapter"):
             await there.app.control.changes("0123456789ab")
         assert (left.exists(), kept.exists()) == (False, True)
+
+        reply = await there.app.control.say("what is the weather")
+        mattered = await there.app.control.mattered(reply["id"])
+        assert (mattered["action"], mattered["against"]) == (reply["action"], ""), "words of its own have no runner-up"
+        assert [piece["text"] for piece in mattered["pieces"]] == ["what", "is", "the", "weather"]
+        assert any(piece["weights"] for piece in mattered["pieces"])

@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from runtime import app as application
-from runtime import config
+from runtime import config, logging
 from runtime.app import App
 from runtime.backtest import Listed, data
 from runtime.backtest.data import Codec, Line
 from runtime.backtest.session import SCOPE, TOPIC
+from runtime.config import LogConfig
 from runtime.contrast import contrast
 from runtime.messages import Decision, Example, Feedback, derived_id, new_id
 from runtime.proving import Proof
@@ -179,6 +180,7 @@ async def main() -> None:
     parser.add_argument("--decisions", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
+    logging.setup(LogConfig(level="warning"))
     taught, asked = rows(chosen.data, chosen.classes, chosen.lessons)
     codec = Codec(taught)
     with tempfile.TemporaryDirectory(prefix="corrigible-causes-") as scratch:
