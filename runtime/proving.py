@@ -20,7 +20,7 @@ import structlog
 from runtime.catalogue import Catalogue
 from runtime.contrast import contrast, unknown
 from runtime.doubting import Doubts
-from runtime.errors import CorrigibleError, NotFound
+from runtime.errors import CorrigibleError, NotFound, Unavailable
 from runtime.explaining import LIVE, Explaining, Voice, believed
 from runtime.journal import Journal
 from runtime.learning import curation
@@ -95,9 +95,11 @@ class Proving:
         self._proofs: OrderedDict[str, Proof] = OrderedDict()
 
     def ask(self, decision: Decision) -> dict[str, Any]:
-        """Begin, unless it is under way."""
+        """Begin, unless it is under way. Raises Unavailable if too many wait already."""
         proof = self._proofs.get(decision.id)
         if proof is None or proof.state != "running":
+            if self._queue.qsize() >= KEPT // 2:
+                raise Unavailable(f"{self._queue.qsize()} proofs wait already; ask again when some of them are over")
             proof = self._proofs[decision.id] = Proof(decision.id)
             self._queue.put_nowait((proof, decision))
             while len(self._proofs) > KEPT:
@@ -147,7 +149,7 @@ class Proving:
             before, after = [await self.asked(side, decision.scope, percept.text, voice.trusted) for side in sides]
         return {
             "adapter": voice.adapter,
-            "note": voice.note,
+            "note": voice.note or _other_now(decision, before[1], sides[0].catalogue),
             "removed": [{"feedback_id": lesson.id, "text": lesson.text} for lesson in causes],
             **contrast(before, after, sides[0].catalogue, decision if decision.by == "table" else None),
         }
@@ -227,3 +229,10 @@ class Proving:
         """What the weights alone say, and both together."""
         (row,) = await self._policy.score([text], side.catalogue, side.adapter, floor=LIVE, feature=True)
         return believed(scope, row, None, trusted), believed(scope, row, side.memory, trusted)
+
+
+def _other_now(decision: Decision, belief: Belief, catalogue: Catalogue) -> str:
+    """Where what was taught in time would lead elsewhere by now, the comparison begins there."""
+    if decision.by == "table" or belief.chosen == decision.actions[0]:
+        return ""
+    return f"asked again with all that was taught by then, it chooses {catalogue.render(belief.chosen)}"

@@ -62,7 +62,8 @@ def draw(found: dict[str, Any], path: Path) -> None:
         layout = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.12, hspace=0.04, wspace=0.03)
         figure = Figure(figsize=(13, 8.6), layout=layout, facecolor="white")
         figure.suptitle(_title(found), x=0.012, ha="left", fontsize=13, fontweight="bold")
-        panels = [panel.subplots() for panel in figure.subfigures(2, 2).flat]  # each with margins of its own
+        parts: Any = figure.subfigures(2, 2)  # each with margins of its own
+        panels = [part.subplots() for part in parts.flat]
         _mattered(panels[0], found["mattered"])
         _taught(panels[1], found.get("remembered", []))
         _considered(panels[2], found["candidates"], found["action"])
