@@ -141,3 +141,18 @@ def test_where_there_is_one_answer_only_nothing_is_left_without_it() -> None:
     memory = Memory()
     memory.remember(*lesson(0))
     assert memory.unheard("fb0") is None
+
+
+def test_what_it_would_be_with_some_lessons_alone() -> None:
+    memory = Memory()
+    for number in range(12):
+        memory.remember(*lesson(number))
+    kept = [lesson(number) for number in (0, 2, 5)]
+    some = memory.only({one.id for one, _ in kept})
+    assert {one.id for one in some.lessons()} == {"fb0", "fb2", "fb5"}
+    assert said(some, feature(99), ON) == pytest.approx(solved(kept, feature(99), ON), abs=1e-4)
+    recalled = some.recall("hall", feature(99))
+    assert recalled is not None
+    assert OFF not in recalled.actions, "nobody taught it there"
+    assert len(memory) == 12
+    assert len(memory.only(set())) == 0
