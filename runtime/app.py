@@ -36,14 +36,17 @@ from runtime.bus import Bus, Subscription
 from runtime.config import Config
 from runtime.console import server
 from runtime.control import MODES_KEY, Control
+from runtime.counterfactual import Counterfactuals
 from runtime.decision import Decider, Serving
 from runtime.doubting import Doubts
 from runtime.drifting import Drifting
 from runtime.errors import BadConfig, CorrigibleError
+from runtime.explaining import Explaining
 from runtime.guard import Guard, Modes
 from runtime.ingest import Ingest
 from runtime.journal import Journal, lock
 from runtime.learning import cases
+from runtime.learning.apart import Apart
 from runtime.learning.learner import Learner
 from runtime.learning.memory import Memory
 from runtime.learning.registry import Registry
@@ -59,6 +62,7 @@ from runtime.shadowing import Shadowing
 from runtime.situations import Catalogues
 from runtime.supervision import Child, supervise
 from runtime.table import CorrectionTable
+from runtime.versions import Versions
 
 GRACE = 5.0  # seconds that decisions and commands in flight get at the end
 DRAIN_STEP = 0.05  # seconds between two looks whether all is done
@@ -125,12 +129,19 @@ class App:
             journal, policy, self.catalogues, self.serving, self.decider, self.learner, feature=config.policy.memory
         )
         policy.on_busy = self.learner.yield_to
+        remembered = self.memory if config.policy.memory else None
+        self.explaining = Explaining(journal, policy, self.catalogues, self.store, self.serving, remembered)
+        self.versions = Versions(journal, policy, self.catalogues, self.store, policy.base)
+        self.counterfactuals = Counterfactuals(
+            journal, policy, self.catalogues, self.store, self.explaining, self.remembering, self.doubts, self.learner,
+            Apart(config, self.catalogues, self.learner, policy.base), memory=config.policy.memory,
+        )  # fmt: skip
         self.restored = False
         self.closing = False
         self.children = {plugin.name: Child(plugin.name) for plugin in plugins}
         self.control = Control(
             config, journal, self.bus, self.catalogues, self.ingest, self.decider, self.acting, self.modes, self.learner, self.store,
-            self.remembering, self.doubts, self.apprentice, self.restore_taught,
+            self.remembering, self.doubts, self.apprentice, self.restore_taught, self.explaining, self.versions, self.counterfactuals,
             health=self.health, topics=self.topics,
         )  # fmt: skip
 
@@ -182,6 +193,7 @@ class App:
         group.create_task(self.acting.run(subscribe(Decision)), name="action")
         group.create_task(self.learner.run(subscribe(Feedback), self.decider), name="learner")
         group.create_task(self.probation.run(subscribe(Feedback)), name="probation")
+        group.create_task(self.counterfactuals.run(), name="proofs")
         group.create_task(self.apprentice.run(subscribe(Feedback)), name="apprentice")
         if self.config.learner.drift:
             group.create_task(self.drifting.run(subscribe(Decision, Feedback)), name="drift")

@@ -18,10 +18,12 @@ from runtime.apprentice import Apprentice
 from runtime.bus import Bus, Subscription
 from runtime.catalogue import REPLY
 from runtime.config import Config, Mode
+from runtime.counterfactual import Counterfactuals, named
 from runtime.decision import Decider
 from runtime.doubting import Doubts
 from runtime.drifting import KEY as DRIFT
 from runtime.errors import BadInput, NotFound, Unavailable
+from runtime.explaining import Explaining
 from runtime.guard import Modes
 from runtime.ingest import TEXT, Ingest
 from runtime.journal import Journal
@@ -45,6 +47,7 @@ from runtime.retracting import Retracting
 from runtime.roles import observe
 from runtime.satisfaction import Satisfaction
 from runtime.situations import Catalogues
+from runtime.versions import Versions
 
 CHOICES = 200  # actions offered for a correction
 MODES_KEY = "modes"
@@ -71,6 +74,9 @@ class Control:
         doubts: Doubts,
         apprentice: Apprentice,
         restore_taught: Callable[[], Awaitable[None]],
+        explaining: Explaining,
+        versions: Versions,
+        counterfactuals: Counterfactuals,
         *,
         health: Callable[[], dict[str, Any]],
         topics: Callable[[], dict[str, Any]],
@@ -90,6 +96,7 @@ class Control:
         self._doubts = doubts
         self._apprentice = apprentice
         self._retracting = Retracting(journal, ingest, remembering, learner, restore_taught, clock)
+        self._explaining, self._versions, self._counterfactuals = explaining, versions, counterfactuals
         self._health = health
         self._topics = topics
         self._clock = clock
@@ -198,6 +205,17 @@ class Control:
             "lineage": self._lineage(decision.adapter),
         }
 
+    async def mattered(self, decision_id: str) -> dict[str, Any]:
+        """Which pieces of the situation mattered for a decision: the model is asked again without each."""
+        return await self._explaining.mattered(await self._need(decision_id))
+
+    async def prove(self, decision_id: str) -> dict[str, Any]:
+        """Begin to train without the lessons that caused a decision; `proof` says how far it is."""
+        return self._counterfactuals.ask(await self._need(decision_id))
+
+    async def proof(self, decision_id: str) -> dict[str, Any]:
+        return self._counterfactuals.told(decision_id)
+
     def _candidates(self, decision: Decision) -> list[dict[str, Any]]:
         rows = [
             {
@@ -212,14 +230,20 @@ class Control:
         return sorted(rows, key=lambda row: -(row["p"] or 0.0))
 
     async def _remembered(self, decision: Decision, text: str) -> list[dict[str, Any]]:
-        """What people taught that speaks for this action now, the strongest first."""
+        """What people taught that speaks for this action now, the strongest first; `named` are its causes."""
+        known = [
+            (lesson, part, await self._journal.feedback(lesson.id))
+            for lesson, part in await self._remembering.causes(decision.scope, text, decision.actions[0])
+        ]
+        in_time = [(lesson, part) for lesson, part, given in known if given and given.at <= decision.at]
+        causes = {lesson.id for lesson in named(in_time)}
         found = []
-        for lesson, part in await self._remembering.causes(decision.scope, text, decision.actions[0]):
-            given = await self._journal.feedback(lesson.id)
+        for lesson, part, given in known:
             found.append(
                 {
                     "text": lesson.text,
                     "part": part,
+                    "named": lesson.id in causes,
                     "feedback_id": lesson.id,
                     "source": given.source if given else "",
                     "at": given.at if given else None,
@@ -427,6 +451,10 @@ class Control:
 
     async def adapter(self, id: str) -> dict[str, Any]:
         return dict(to_builtins(self._store.manifest(id)))
+
+    async def changes(self, id: str, since: str = "") -> dict[str, Any]:
+        """How a version differs from another, or from the one before it."""
+        return await self._versions.changes(id, since)
 
     async def promote(self, id: str) -> dict[str, Any]:
         return dict(to_builtins(await self._learner.release(id, why="promote", by="person")))

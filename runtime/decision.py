@@ -203,10 +203,7 @@ class Decider:
 
     def believe(self, scope: str, text: str, row: Scored, trusted: Trust, adapter: str) -> Belief:
         """What the model says (under an adapter), and with it what the memory says of a situation like this one."""
-        actions, log_probs = row.actions, row.log_probs
-        if row.chosen not in actions:  # it wrote something new rather than pick what is known
-            known = [log_p + WRITTEN for log_p in log_probs]
-            actions, log_probs = [*actions, row.chosen], [*known, WRITTEN if known else row.log_p]
+        actions, log_probs = considered(row)
         recalled = None
         if self._memory is not None and row.feature:
             feature = unpacked(row.feature)
@@ -277,6 +274,14 @@ class Decider:
             note="rehearsal" if percept.synthetic else note,
             at=self._clock(),
         )
+
+
+def considered(row: Scored) -> tuple[list[Action], list[float]]:
+    """The candidates and their log-probabilities, with what the model wrote itself rather than pick what is known."""
+    if row.chosen in row.actions:
+        return row.actions, row.log_probs
+    known = [log_p + WRITTEN for log_p in row.log_probs]
+    return [*row.actions, row.chosen], [*known, WRITTEN if known else row.log_p]
 
 
 def _reason(error: Exception) -> str:

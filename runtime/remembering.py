@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -21,7 +21,7 @@ from runtime.journal import Journal
 from runtime.learning import disputes
 from runtime.learning.doubt import LITTLE
 from runtime.learning.duplicates import canonical
-from runtime.learning.memory import Floats, Lesson, Memory, unpacked
+from runtime.learning.memory import CAUSES, Floats, Lesson, Memory, unpacked
 from runtime.learning.registry import Manifest
 from runtime.messages import Action, Example, Feedback
 from runtime.situations import Catalogues
@@ -155,7 +155,7 @@ class Remembering:
         speakers = {disputes.speaker(given.source if given else ""), disputes.speaker(example.source)}
         return "" not in speakers and len(speakers) == 2
 
-    async def causes(self, scope: str, text: str, action: Action) -> list[tuple[Lesson, float]]:
+    async def causes(self, scope: str, text: str, action: Action, most: int = CAUSES) -> list[tuple[Lesson, float]]:
         """What was taught that speaks for an action in a situation, and by how much; nothing without the policy."""
         if not len(self._memory):
             return []
@@ -163,7 +163,12 @@ class Remembering:
             (feature,) = await self._features(scope, [text])
         except CorrigibleError:
             return []
-        return self._memory.causes(scope, feature, action)
+        return self._memory.causes(scope, feature, action, most)
+
+    async def only(self, ids: Container[str]) -> Memory:
+        """Another memory with these lessons alone."""
+        async with self._turn:
+            return await asyncio.to_thread(self._memory.only, ids)
 
     async def _features(self, scope: str, texts: Sequence[str]) -> list[Floats]:
         missing = [text for text in texts if (scope, text) not in self._seen]

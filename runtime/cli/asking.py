@@ -1,4 +1,4 @@
-"""Commands that look and correct: status, decisions, explain, feedback."""
+"""Commands that look and correct: status, decisions, feedback."""
 
 from __future__ import annotations
 
@@ -101,63 +101,6 @@ def _print(row: dict[str, Any]) -> None:
     told = "  ".join(show.cell(fact) for fact in facts if fact)
     show.out.print(f"[dim]{show.when(row['at'])[11:]}[/]  {show.cell(row['id'])}  {show.cell(row['scope'])}  {told}")
     show.out.print(f"          {show.cell(row['text'])} → [bold]{show.cell(row['action'])}[/]")
-
-
-def explain(decision: DecisionId = "last", config: ConfigFile = None, json: AsJson = False) -> None:
-    """Show why a decision was taken: candidates, probabilities, adapter, table hit."""
-    settings = link.settings(config)
-    found = link.ask(settings, "explain", decision_id=resolve(settings, decision))
-    if json:
-        show.as_json(found)
-        return
-    show.line("decision", f"{found['id']} of {show.when(found['at'])} in {found['scope']}")
-    show.line("situation", found["text"])
-    show.line("action", found["action"])
-    show.line("decided by", found["by"] + (f": {found['note']}" if found.get("note") else ""))
-    table = found.get("table")
-    if table:
-        show.line(
-            "table",
-            f"a {table['source'] or 'person'}'s correction of {show.when(table['at'])} ({table['feedback_id']})",
-        )
-    show.line("adapter", _lineage(found["adapter"], found.get("lineage")))
-    show.line(
-        "chance",
-        f"the model gave it {show.percent(found['p_model']) or 'no figure'}; it was taken with {show.percent(found['p_behaviour'])}",
-    )
-    if found.get("chance") is not None:
-        plausible = ", ".join(found["plausible"]) or "not known yet: too little feedback was held out"
-        show.line("doubt", f"right with a chance of {show.percent(found['chance'])}; plausible: {plausible}")
-    if found.get("question"):
-        show.line("asked", " or ".join(found["question"]) + "; `corrigible feedback --correct` answers")
-    show.line("took", ", ".join(f"{name} {ms:.1f} ms" for name, ms in found["timings_ms"].items()))
-    for outcome in found.get("outcomes", []):
-        show.line("outcome", outcome["status"] + (f": {outcome['reason']}" if outcome.get("reason") else ""))
-    for given in found.get("given", []):
-        show.line("feedback", f"{given['kind']} from {given['source']} at {show.when(given['at'])} ({given['id']})")
-    rows = [
-        [c["action"], show.percent(c.get("p")), show.percent(c["p_model"]), show.percent(c.get("p_memory"))]
-        for c in found["candidates"]
-    ]
-    if rows:
-        show.table(["candidate", "p", "by the model", "by the memory"], rows)
-    remembered = [
-        [cause["text"], f"{cause['part']:.2f}", cause["source"], show.when(cause["at"]), cause["feedback_id"]]
-        for cause in found.get("remembered", [])
-    ]
-    if remembered:
-        show.table(["taught before", "part", "by", "at", "feedback"], remembered, title="what speaks for it in memory")
-
-
-def _lineage(adapter: str, lineage: dict[str, Any] | None) -> str:
-    if not lineage:
-        return adapter
-    taught = lineage.get("lineage")
-    return (
-        adapter
-        + (f", taught by {taught} feedbacks" if taught is not None else "")
-        + (f", {lineage['note']}" if lineage.get("note") else "")
-    )
 
 
 def feedback(

@@ -1,4 +1,4 @@
-"""`corrigible`: the list of commands; those that start something are here, the others in `asking`, `teaching` and `switching`."""
+"""`corrigible`: the list of commands; those that start something are here, the others in `asking`, `reasons`, `teaching` and `switching`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from runtime.cli import asking, chatting, contentment, link, show, switching, teaching
+from runtime.cli import asking, chatting, contentment, link, reasons, show, switching, teaching
 from runtime.cli.options import AsJson, ConfigFile
 
 DataFile = Annotated[
@@ -182,7 +182,7 @@ app = typer.Typer(
     name="corrigible", help="The agent you correct once.", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
 )  # fmt: skip
 FIRST: list[Callable[..., None]] = [
-    run, demo, backtest, prune, chatting.chat, asking.status, asking.decisions, asking.explain, asking.feedback, teaching.edit, teaching.forget, teaching.doubts, teaching.vouch,
+    run, demo, backtest, prune, chatting.chat, asking.status, asking.decisions, reasons.explain, asking.feedback, teaching.edit, teaching.forget, teaching.doubts, teaching.vouch,
     teaching.sources, contentment.satisfaction, switching.learn,
 ]  # fmt: skip
 LAST: list[Callable[..., None]] = [
@@ -197,6 +197,7 @@ LAST: list[Callable[..., None]] = [
 ]
 for command in FIRST:
     app.command()(command)
+switching.adapters.command("changes")(reasons.adapters_changes)
 app.add_typer(switching.adapters, name="adapters")
 for command in LAST:
     app.command()(command)

@@ -134,11 +134,26 @@ async function explain(id) {
     ["took", Object.entries(found.timings_ms).map(([name, ms]) => `${name} ${ms.toFixed(1)} ms`).join(", ")],
   ];
   const line = ([name, value]) => make("tr", {}, make("td", { class: "quiet", text: name }), make("td", { text: value }));
+  const rows = (title, lines) => make("table", {}, make("caption", { text: title }), ...lines.map(line));
+  const mattered = rows("what of the situation spoke for it", [["", "asking the model again …"]]);
+  const taught = (found.remembered ?? []).map((c) => [`${c.named ? "● " : ""}taught by ${c.source}`, c.text]);
   $("why-body").replaceChildren(
     make("table", {}, ...facts.map(line)),
     make("table", {}, ...found.candidates.slice(0, 12).map((c) => make("tr", {}, make("td", { text: c.action }), make("td", { text: percent(c.p ?? c.p_model) })))),
-    make("table", {}, ...(found.remembered ?? []).map((c) => make("tr", {}, make("td", { class: "quiet", text: `taught by ${c.source}` }), make("td", { text: c.text })))));
+    mattered,
+    rows("what was taught before (●: its causes)", taught));
   $("why").showModal();
+  mattered.replaceWith(rows("what of the situation spoke for it", await weighed(id)));
+}
+
+// Each piece of the situation was left out once: how much likelier it made the action. Slow, so it comes after the rest.
+async function weighed(id) {
+  const answer = await ask(`/api/decisions/${encodeURIComponent(id)}/mattered`).catch((error) => ({ note: error.message, pieces: [] }));
+  const strength = (piece) => piece.both ?? piece.weights;
+  const factor = (nats) => (nats > 7 ? "over 1000" : Math.exp(nats).toFixed(nats > 2.3 ? 0 : 1));
+  const times = (nats) => (Math.abs(nats) < 0.05 ? "no difference" : `${factor(Math.abs(nats))} times ${nats > 0 ? "likelier" : "less likely"}`);
+  const pieces = answer.pieces.sort((a, b) => strength(b) - strength(a)).map((piece) => [times(strength(piece)), piece.text]);
+  return answer.note ? [...pieces, ["", answer.note]] : pieces;
 }
 
 // ---- the side: status, modes, held commands, curve ----------------------------------------------------------------

@@ -109,11 +109,14 @@ def application(control: Control, metrics: figures.Metrics, streams: events.Stre
             get("/api/status", _plain(control.status)),
             get("/api/decisions", partial(_decisions, control)),
             get("/api/decisions/{id}", _by_id(control.explain)),
+            get("/api/decisions/{id}/mattered", _by_id(control.mattered)),
+            get("/api/decisions/{id}/proof", _by_id(control.proof)),
             get("/api/modes", _plain(control.modes)),
             get("/api/held", _plain(control.held)),
             get("/api/cycles", partial(_cycles, control)),
             get("/api/adapters", _plain(control.adapters)),
             get("/api/adapters/{id}", _by_id(control.adapter)),
+            get("/api/adapters/{id}/changes", partial(_changes, control)),
             get("/api/doubts", _plain(control.doubted)),
             get("/api/sources", _plain(control.sources)),
             get("/api/curve", _plain(control.curve)),
@@ -130,6 +133,7 @@ def application(control: Control, metrics: figures.Metrics, streams: events.Stre
             post("/api/memory", _posted(Switch, lambda b: control.set_memory(b.on))),
             post("/api/approve", _posted(Approve, lambda b: control.approve(b.command_id, b.yes))),
             post("/api/learn", _posted(Empty, lambda _: control.learn())),
+            post("/api/decisions/{id}/prove", _by_id(control.prove)),
             post("/api/rollback", _posted(Empty, lambda _: control.rollback())),
             post("/api/adapters/{id}/promote", _by_id(control.promote)),
         ],
@@ -233,6 +237,10 @@ async def _events(control: Control, streams: events.Streams, _: Request) -> Resp
 async def _decisions(control: Control, request: Request) -> Response:
     query = request.query_params
     return _json(await control.decisions(_limit(request, 50), query.get("before", ""), query.get("scope", "")))
+
+
+async def _changes(control: Control, request: Request) -> Response:
+    return _json(await control.changes(request.path_params["id"], request.query_params.get("since", "")))
 
 
 async def _cycles(control: Control, request: Request) -> Response:

@@ -228,9 +228,9 @@ class Journal:
             for decision, text, feedback in reversed(found)
         ]
 
-    async def situations(self, limit: int) -> list[tuple[str, str]]:
-        """(scope, text) of the newest percepts, each once; rehearsals left out."""
-        return [(scope, text) for scope, text in await self._rows("situations", limit=limit)]
+    async def situations(self, among: int, until: float = math.inf) -> list[tuple[str, str]]:
+        """(scope, text) of the newest `among` percepts until a time, newest first, each once; rehearsals left out."""
+        return [(scope, text) for scope, text in await self._rows("situations", until=until, among=among)]
 
     async def releases(self, lane: str = "default", limit: int = 50) -> list[Release]:
         return await self._all(Release, "releases", lane=lane, limit=limit)

@@ -116,9 +116,6 @@ WHERE p.synthetic = 0 AND d.by IN ('model', 'memory')
   AND (d.p_behaviour < 1 OR d.id IN (SELECT value FROM json_each(:shared)))
 ORDER BY f.seq DESC LIMIT :limit;
 
--- name: situations
-SELECT DISTINCT scope, text FROM (SELECT scope, text FROM percept WHERE synthetic = 0 ORDER BY seq DESC LIMIT :limit);
-
 -- name: releases
 SELECT body FROM release WHERE lane = :lane ORDER BY seq DESC LIMIT :limit;
 
@@ -184,3 +181,9 @@ SELECT d.seq, d.id, d.at, d.scope, d.adapter, d.by = 'doubt', d.action,
        CAST(coalesce(json_extract(p.body, '$.fields.who'), '') AS TEXT)
 FROM decision d JOIN percept p ON p.id = d.percept_id
 WHERE p.synthetic = 0 AND d.seq < :before ORDER BY d.seq DESC LIMIT :limit;
+
+-- Of the newest situations up to a time, each text of a scope once.
+-- name: situations
+SELECT scope, text FROM (
+  SELECT scope, text, seq FROM percept WHERE synthetic = 0 AND at <= :until ORDER BY seq DESC LIMIT :among
+) GROUP BY scope, text ORDER BY max(seq) DESC;

@@ -132,6 +132,7 @@ class Learner:
         self.current: Cycle | None = None
         self.process: trainer.Trainer | None = None
         self.spare: trainer.Trainer | None = None  # has the model loaded and waits for a job
+        self.beside: trainer.Trainer | None = None  # trains apart from all cycles (`runtime.learning.apart`)
         self._loaded: list[str] = []  # adapters the worker holds, newest last
         # told which versions decide from now on
         self.on_serve: Callable[[Mapping[str, registry.Manifest]], Awaitable[None]] = _nobody
@@ -193,7 +194,7 @@ class Learner:
 
     def yield_to(self, busy: bool) -> None:
         """Decisions begin or end to wait: a trainer, at work or getting ready, stands still meanwhile."""
-        for one in (self.process, self.spare):
+        for one in (self.process, self.spare, self.beside):
             if one is not None and self._config.learner.pause:
                 one.yield_to(busy)
 
@@ -321,6 +322,10 @@ class Learner:
         await self._journal.put(proven)
         await self._bus.publish(proven)
         return proven
+
+    async def recipe(self) -> LearnerConfig:
+        """How a cycle would train now."""
+        return await self._settings(changed=False)
 
     async def _settings(self, *, changed: bool) -> LearnerConfig:
         """`[learner]`, with what a search has found better. After a change of habits the past counts for less."""

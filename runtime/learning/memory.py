@@ -7,7 +7,7 @@ Everything about a lesson has a closed form: what the memory would say without i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -177,6 +177,16 @@ class Memory:
     def _counts(self, lesson: Lesson) -> float:
         return lesson.weight * (self._part if lesson.id in self._learnt else 1.0)
 
+    def only(self, ids: Container[str]) -> Memory:
+        """What it would be had nothing but these been taught (by id)."""
+        other = self.blank()
+        other.restore(
+            (lesson, self._features[place].copy())
+            for place, lesson in enumerate(self._lessons)
+            if lesson is not None and lesson.id in ids
+        )
+        return other
+
     def lessons(self) -> list[Lesson]:
         return [lesson for lesson in self._lessons if lesson is not None]
 
@@ -303,7 +313,7 @@ class Memory:
     def _novelty(self, feature: Floats) -> float:
         return float(feature @ self._solved @ feature) * RIDGE
 
-    def causes(self, scope: str, feature: Floats, action: Action) -> list[tuple[Lesson, float]]:
+    def causes(self, scope: str, feature: Floats, action: Action, most: int = CAUSES) -> list[tuple[Lesson, float]]:
         """Lessons that taught this action, with their part in its `ridge`, largest first. The parts of all lessons add
         up to it."""
         column = self._columns.get((scope, msgspec.json.encode(action, order="sorted")))
@@ -313,7 +323,7 @@ class Memory:
             lesson = self._lessons[place]
             if lesson is not None and self._column[place] == column:
                 found.append((lesson, self._counts(lesson) * float(self._features[place] @ gain)))
-        return sorted(found, key=lambda pair: -pair[1])[:CAUSES]
+        return sorted(found, key=lambda pair: -pair[1])[:most]
 
 
 def unpacked(feature: bytes) -> Floats:

@@ -14,7 +14,7 @@ from runtime.cli.commands import app
 from runtime.config import AgentConfig, Config
 from runtime.control import Control
 from runtime.errors import NotFound, Unavailable
-from tests.console.conftest import Running, console
+from tests.console.conftest import ROW, Running, console
 
 __all__ = ["console"]  # the fixture of the console's tests
 
@@ -35,11 +35,13 @@ QUESTIONS: list[tuple[str, dict[str, Any]]] = [
     ("set_mode", {"actuator": "lamp", "mode": "act"}), ("approve", {"command_id": "c", "yes": True}), ("set_table", {"on": False}), ("set_memory", {"on": False}), ("satisfaction", {"days": 2.0}),
     ("promote", {"id": "base"}), ("rollback", {}), ("forget", {"source": "Eve"}), ("doubted", {}),
     ("vouch", {"names": ["Eve"]}), ("edit", {"feedback_id": "fb-1", "action": "lamp dim"}), ("sources", {}),
+    ("mattered", {"decision_id": "d-1"}), ("prove", {"decision_id": "d-1"}), ("changes", {"id": "3f9c0a1b2c3d", "since": "base"}),
 ]  # fmt: skip
 
 
 def test_every_question_is_asked_here() -> None:
-    assert {name for name, _ in QUESTIONS} == set(link.ROUTES)
+    """`proof` is asked after `prove`, by the command."""
+    assert {name for name, _ in QUESTIONS} | {"proof"} == set(link.ROUTES)
 
 
 @pytest.mark.parametrize(("name", "arguments"), QUESTIONS)
@@ -75,6 +77,12 @@ SHOWN = [
     (["status"], "lamp: acts by itself: on (1 of 12 put right); in silence: dim (3 of 7 like people)"),
     (["decisions"], "lamp off"),
     (["explain", "last"], "52.0 %"),
+    (["explain", "last"], "12 times likelier"),
+    (["explain", "last"], "●  dark"),
+    (["explain", "last", "--prove"], "another decision, had its cause never been taught"),
+    (["adapters", "changes"], "3f9c0a1b2c3d, compared with base"),
+    (["adapters", "changes"], "1 of 200 earlier situations"),
+    (["adapters", "changes", "3f9c0a1b2c3d", "--since", "base"], "moved by 1.20 %"),
     (["feedback", "last", "--correct", "lamp dim"], "correction fb-1"),
     (["feedback", "last", "--prefer", "lamp dim"], "preference fb-1"),
     (["forget", "--source", "Eve"], "forgotten: 2 feedbacks; a cycle makes weights without it"),
@@ -103,6 +111,28 @@ SHOWN = [
     (["adapters", "list"], "▶"),
     (["learn", "--no-wait"], "a cycle starts"),
 ]
+
+
+@pytest.mark.parametrize("ending", ["png", "svg"])
+async def test_an_explanation_is_drawn(console: Running, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with words that a picture could mistake for formulas or markup."""
+    monkeypatch.setitem(ROW, "text", "dark $x_{ <script> 今天天气如何？")
+    monkeypatch.setitem(ROW, "adapter", "3f9c0a1b2c3d")
+    monkeypatch.setenv("CORRIGIBLE_AGENT__DATA", str(console.data))
+    monkeypatch.chdir(console.data)
+    words = ["explain", "d-1", "--prove", "--picture", f"why.{ending}"]
+    result = await asyncio.to_thread(CliRunner().invoke, app, words)
+    assert result.exit_code == 0, result.exception
+    drawn = (console.data / f"why.{ending}").read_bytes()
+    assert drawn.startswith({"png": b"\x89PNG", "svg": b"<?xml"}[ending])
+    assert len(drawn) > 10_000
+    assert b"<script>" not in drawn
+
+
+async def test_a_picture_of_another_kind_is_refused(console: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(console.data)
+    result = await asyncio.to_thread(CliRunner().invoke, app, ["explain", "d-1", "--picture", "why.pickle"])
+    assert "write .png or .svg" in str(result.exception)
 
 
 @pytest.mark.parametrize(("words", "shown"), SHOWN)

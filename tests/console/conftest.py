@@ -45,12 +45,25 @@ TURNS = [  # three were right, the fourth was not, and she said it again
          adapter="base", decided="off", right="bright" if n == 3 else "off", rating=0.5)
     for n in range(5)
 ]  # fmt: skip
-
-
 PROOF = {
     "holds": True, "forgotten": 2, "serving": "3f9c0a1b2c3d", "named": 0, "versions": 4, "tainted": [], "removed": ["a1b2c3d4e5f6"],
     "cases": 3, "cases_changed": [], "reference": 50, "reference_changed": 1,
     "changed": ["room: 'dark' -> lamp dim, before lamp off"], "unasked": "",
+}  # fmt: skip
+JUDGED = {"action": "lamp off", "p": 0.9, "without": "nothing", "p_without": 0.2, "flips": True}
+CONTRAST = {
+    "decision_id": "d-1", "state": "done", "step": "", "progress": 1.0, "why": "", "adapter": "base", "note": "",
+    "removed": [{"feedback_id": "fb-7", "text": "dark"}], "weights": JUDGED, "memory": None, "both": JUDGED, "flips": True,
+}  # fmt: skip
+MODULES = [
+    {"layer": layer, "module": f"{part}_proj", "norm": 1.0, "before": 1.0, "moved": 0.5 + layer / 10, "base": 50.0,
+     "rank": 3.0, "similarity": 0.9 - layer / 10, "share": 0.01 + layer / 500}
+    for layer in (3, 4) for part in ("q", "v")
+]  # fmt: skip
+CHANGES = {
+    "id": "3f9c0a1b2c3d", "since": "base", "parent": "base", "lessons": {"new": 24, "gone": 1}, "norm": 2.0, "moved": 1.2,
+    "share": 0.012, "rank": 3.0, "similarity": 0.85, "modules": MODULES, "asked": 200,
+    "flips": [{"scope": "hall", "text": "night", "before": "nothing", "now": "lamp off"}],
 }  # fmt: skip
 
 
@@ -140,8 +153,28 @@ class Remembered:
             {"action": "lamp off", "p_model": 0.52, "log_model": -0.65},
             {"action": "nothing", "p_model": 0.48, "log_model": -0.73},
         ]
-        return {**ROW, "candidates": candidates, "table": None, "p_behaviour": 1.0, "timings_ms": {"score": 41.0}, "note": "",
+        remembered = [
+            {"text": "dark", "part": 0.6, "named": True, "feedback_id": "fb-7", "source": "Ana", "at": 1.0},
+            {"text": "dim", "part": 0.1, "named": False, "feedback_id": "fb-8", "source": "Ben", "at": 2.0},
+        ]
+        return {**ROW, "candidates": candidates, "remembered": remembered, "table": None, "p_behaviour": 1.0, "timings_ms": {"score": 41.0}, "note": "",
                 "fields": {"light": 4}, "causes": ["o-1"], "outcomes": [], "given": [], "lineage": None}  # fmt: skip
+
+    async def mattered(self, id: str) -> dict[str, Any]:
+        pieces = [
+            {"text": "the living room is dark", "both": 2.5, "weights": 1.5, "instead": "nothing"},
+            {"text": "it is evening", "both": -0.4, "weights": 0.0, "instead": ""},
+        ]
+        return {"adapter": "base", "note": "", "action": "lamp off", "against": "nothing", "pieces": pieces}
+
+    async def prove(self, id: str) -> dict[str, Any]:
+        self.calls.append(("prove", id))
+        return {**CONTRAST, "state": "running"}
+
+    async def proof(self, id: str) -> dict[str, Any]:
+        if ("prove", id) not in self.calls:
+            raise NotFound("nobody asked for a proof")
+        return CONTRAST
 
     async def modes(self) -> dict[str, str]:
         return {"lamp": "act", "blind": "observe"}
@@ -163,6 +196,10 @@ class Remembered:
 
     async def adapter(self, id: str) -> dict[str, Any]:
         return {"id": id}
+
+    async def changes(self, id: str, since: str = "") -> dict[str, Any]:
+        self.calls.append(("changes", id, since))
+        return CHANGES
 
     async def curve(self) -> list[list[float]]:
         return [[10, 0.2], [20, 0.45], [30, 0.7], [40, 0.8]]

@@ -195,3 +195,18 @@ def test_a_version_that_takes_over_while_the_memory_is_made_anew_is_not_forgotte
     recalled = memory.recall("hall", feature(9), "new")
     assert recalled is not None
     assert recalled.untaught == (OFF,)
+
+
+def test_what_it_would_be_with_some_lessons_alone() -> None:
+    memory = Memory()
+    for number in range(12):
+        memory.remember(*lesson(number))
+    kept = [lesson(number) for number in (0, 2, 5)]
+    some = memory.only({one.id for one, _ in kept})
+    assert {one.id for one in some.lessons()} == {"fb0", "fb2", "fb5"}
+    assert said(some, feature(99), ON) == pytest.approx(solved(kept, feature(99), ON), abs=1e-4)
+    recalled = some.recall("hall", feature(99))
+    assert recalled is not None
+    assert OFF not in recalled.actions, "nobody taught it there"
+    assert len(memory) == 12
+    assert len(memory.only(set())) == 0
