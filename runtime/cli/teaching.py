@@ -91,6 +91,7 @@ def _proof(settings: Config, since: float) -> dict[str, Any]:
                     f"it is taken back, but the weights could not be made anew: {cycle['reason']}; `corrigible learn` tries again"
                 )
         time.sleep(POLL)
+    raise Unavailable("it is taken back, but no daemon runs that could make weights without it; `corrigible run` does")
 
 
 def _show(proof: dict[str, Any]) -> None:
