@@ -164,7 +164,7 @@ async def others(
     ids, open_cases, results = [example.id for example in taught], list(found), list[dict[str, Any]]()
     share = -(-len(found) // DRAWS)
     while open_cases:
-        gone = set(draw.sample(ids, size))
+        gone = frozenset(draw.sample(ids, size))
         some = [case for case in open_cases if gone.isdisjoint(case.causes)][:share]
         if some:
             results += await without(app, gone, some, taught)

@@ -102,7 +102,7 @@ def test_what_was_not_considered_keeps_its_part() -> None:
 
 def test_on_what_they_were_never_taught_the_weights_do_not_vote() -> None:
     sure = [math.log(0.998), math.log(0.002)]
-    taught = recalled(a=0.2, b=0.7)
+    taught = recalled(a=0.3, b=0.5)
     assert believe([A, B], sure, taught, ADAPTER).chosen == A
     belief = believe([A, B], sure, replace(taught, untaught=(B,)), ADAPTER)
     assert belief.chosen == B
