@@ -3,6 +3,7 @@
 Ridge regression from features (`runtime.policy.features`) to actions, kept solved while lessons come and go (recursive least
 squares), so it is the same in whatever order they came and nothing is forgotten; and the nearest lessons beside it.
 Everything about a lesson has a closed form: what the memory would say without it, and how much it says because of it.
+It knows what the weights beside it were taught: on other answers those have no vote, and what they have learnt may count less.
 """
 
 from __future__ import annotations
