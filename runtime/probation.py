@@ -20,12 +20,13 @@ from runtime.errors import CorrigibleError
 from runtime.journal import Journal
 from runtime.learning import ladder, monitor
 from runtime.learning.monitor import Trial
-from runtime.messages import Action, Feedback, Release
+from runtime.messages import Action, Example, Feedback, Release
 from runtime.situations import Catalogues
 
 log = structlog.get_logger("probation")
 SETTLED = 600.0  # seconds after which a decision that nobody complained about counts as one
 LOOK_BACK = 1000  # decisions of a version
+ASKED = 50  # newest judged situations about which a full version and the one before it are asked
 
 
 class Scored(Protocol):
@@ -58,6 +59,9 @@ class Probation:
     ) -> None:
         self._journal, self._policy, self._catalogues, self._releases = journal, policy, catalogues, releases
         self._clock = clock
+        self._compared: dict[
+            str, tuple[bool, bool]
+        ] = {}  # release and feedback -> were it and the one before it right?
 
     async def run(self, feedbacks: Subscription[Feedback]) -> None:
         async for feedback in feedbacks:
@@ -89,12 +93,7 @@ class Probation:
             return
         if len(await self._journal.feedback_of(decision.id)) > 1:
             return  # it was counted when the first word came
-        catalogue = self._catalogues.of(example.scope)
-        right = [
-            (await self._policy.score_one(example.text, catalogue, adapter)).chosen == example.action
-            for adapter in (release.adapter, release.against)
-        ]
-        trial = (await self.trial(release)).after(*right)
+        trial = (await self.trial(release)).after(*await self._right(example, release.adapter, release.against))
         await self._journal.set_metadata(ladder.TRIED, msgspec.to_builtins(trial))
         if trial.ending == "better":
             await self._releases.confirm(f"proven against {release.against}: {trial}")
@@ -108,7 +107,8 @@ class Probation:
         if not release.previous or release.previous == release.adapter:
             return
         before, now = await self._complaints(release.previous), await self._complaints(release.adapter)
-        if (wealth := monitor.worse(before, now)) < monitor.TAKEN:
+        wealth = monitor.worse(before, now)
+        if wealth < monitor.TAKEN or not await self._would_do_better(release):
             return
         reason = (
             f"people complained about {sum(now)} of {len(now)} decisions of {release.adapter}, "
@@ -116,6 +116,34 @@ class Probation:
         )
         log.warning("taken back", reason=reason)
         await self._releases.release(release.previous, why="probation", reason=reason)
+
+    async def _would_do_better(self, release: Release) -> bool:
+        """Would the version before have done better at what people judged since? When what comes in has changed, more is wrong
+        whoever decides, and going back would only forget. Where that one cannot be asked, the complaints decide."""
+        self._compared = {key: right for key, right in self._compared.items() if key.startswith(release.id)}
+        trial = Trial(release=release.id)
+        try:
+            for example in await self._journal.examples(ASKED):
+                if example.at >= release.at:
+                    trial = trial.after(*await self._compare(release, example))
+        except CorrigibleError:
+            return True
+        return trial.ending == "worse"
+
+    async def _compare(self, release: Release, example: Example) -> tuple[bool, bool]:
+        key = f"{release.id} {example.id}"
+        if key not in self._compared:
+            self._compared[key] = await self._right(example, release.adapter, release.previous)
+        return self._compared[key]
+
+    async def _right(self, example: Example, *adapters: str) -> tuple[bool, bool]:
+        """Whether each of two versions, by its weights alone, does what people said is right."""
+        catalogue = self._catalogues.of(example.scope)
+        first, second = [
+            (await self._policy.score_one(example.text, catalogue, adapter)).chosen == example.action
+            for adapter in adapters
+        ]
+        return first, second
 
     async def _complaints(self, adapter: str) -> list[bool]:
         return await self._journal.complaints(adapter, settled=self._clock() - SETTLED, limit=LOOK_BACK)

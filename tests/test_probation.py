@@ -218,6 +218,7 @@ async def test_a_full_version_that_people_complain_about_more_is_taken_back(hous
         made = await house.decided("old", at=NOW - 500 + n)
         if n % 8 == 0:
             await house.corrected(made)
+    house.model.answers = {"new": BRIGHT, "old": DIM}
     await house.serves("new")
     assert not house.releases.told
     while not house.releases.told and house.number < 400:
@@ -225,6 +226,20 @@ async def test_a_full_version_that_people_complain_about_more_is_taken_back(hous
     told, reason = house.releases.told[0]
     assert told == "old"
     assert "of 40 of old" in reason
+
+
+async def test_complaints_that_the_version_before_would_have_earned_too_change_nothing(house: House) -> None:
+    for n in range(40):
+        await house.decided("old", at=NOW - 500 + n)
+    house.model.answers = {"new": BRIGHT, "old": BRIGHT}
+    await house.serves("new")
+    for _ in range(30):
+        await house.corrected(await house.decided())
+    assert not house.releases.told, "something new came in, and neither knows it"
+    assert "old" in house.model.asked
+    house.model.answers = {"new": BRIGHT}
+    await house.corrected(await house.decided())
+    assert house.releases.told, "where the other one cannot be asked, people's word decides"
 
 
 async def test_as_many_complaints_as_before_change_nothing(house: House) -> None:
