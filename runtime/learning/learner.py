@@ -387,7 +387,7 @@ class Learner:
         )  # fmt: skip
         doubts = self._doubts.report() if self._doubts is not None else {}
         told = msgspec.to_builtins(replace(report, judged=(), learnt=()))
-        facts = {**told, **doubts, "drift": cycle.reason, "adapter": adapter}
+        facts = {**told, **doubts, "habits": cycle.reason, "adapter": adapter}
         cycle = replace(self.current or cycle, adapter=adapter, report=facts)
         if verdict.state == "rejected":
             return await self._finish(cycle, "rejected", verdict.reason)

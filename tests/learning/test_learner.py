@@ -307,7 +307,7 @@ async def test_a_change_of_what_people_say_starts_a_cycle_before_count_and_hour(
             while (ended := await cycles.get()).state == "running":
                 pass
         assert began.reason.startswith("what people say changed: 100 % of the last ")
-        assert (ended.state, ended.report["drift"]) == ("provisional", began.reason)
+        assert (ended.state, ended.report["habits"]) == ("provisional", began.reason)
         weights = sorted(example.weight for example in jobs.read(p.folder / "jobs" / ended.id)[1])
         assert weights[-5] == pytest.approx(0.5 * weights[-1]), "half the half-life: four examples, not eight"
         for task in tasks:
