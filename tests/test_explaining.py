@@ -107,7 +107,7 @@ async def test_an_explanation_from_the_first_lesson_to_the_proof(model: Base, tm
             for text in texts:
                 await there.teaches(text, right)
 
-        by_memory = await there.hears("hello my friend")
+        by_memory = await there.hears("hello there my friend")
         assert (by_memory.actions[0].tool, by_memory.adapter) == ("greeting", "base")
         mattered = await control.mattered(by_memory.id)
         strongest = max(mattered["pieces"], key=lambda piece: piece["both"])
