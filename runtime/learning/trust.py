@@ -54,11 +54,12 @@ class Trust(Message, frozen=True, kw_only=True):
     ridge: float = 10.0
     near: float = 6.0
     alone: float = 1.0
+    fading: bool = False  # the more was taught, the less the model counts: half at FEW lessons
     knowing: Knowing = Knowing()
 
 
 ADAPTER = Trust()  # what is assumed of trained weights until there is feedback that says more
-BASE = Trust(model=0.5)  # of weights that were never told what is right here
+BASE = Trust(model=0.5, fading=True)  # of weights that were never told what is right here
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ def believe(actions: Sequence[Action], log_probs: Sequence[float], recalled: Rec
     untaught = [i for i, action in enumerate(every) if action in recalled.untaught]
     votes = features[:, 0].copy()
     votes[untaught] = votes.max()
-    both = trust.model * votes + memory
+    faded = FEW / (recalled.lessons + FEW) if trust.fading else 1.0
+    both = trust.model * faded * votes + memory
     return Belief(
         every, _plain(features[:, 0]), _plain(_normalised(memory)), _plain(_normalised(both)), recalled.novelty,
         tuple(untaught),

@@ -42,6 +42,13 @@ def test_one_lesson_does_not_answer_everything() -> None:
     assert believe([A, B], [math.log(0.9), math.log(0.1)], recalled(1, b=0.8), BASE).chosen == A
 
 
+def test_weights_that_were_never_taught_anything_say_less_the_more_was_taught() -> None:
+    model = [math.log(0.9), math.log(0.1)]
+    assert believe([A, B], model, recalled(2, a=0.3, b=0.4), BASE).chosen == A
+    assert believe([A, B], model, recalled(100, a=0.3, b=0.4), BASE).chosen == B
+    assert believe([A, B], model, recalled(100, a=0.35, b=0.4), ADAPTER).chosen == A, "trained weights keep their word"
+
+
 def test_the_first_lesson_of_an_answer_counts() -> None:
     model = [math.log(0.5), math.log(0.5)]
     assert believe([A, B], model, recalled(50, (25, 25), a=0.45, b=0.40), BASE).chosen == A
