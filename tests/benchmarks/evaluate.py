@@ -68,6 +68,10 @@ def runs() -> list[Run]:
         Run("banking_noise", "banking77", (*TEN, "--noise", "0.2")),
         Run("banking_typos", "banking77", (*TEN, "--typos", "0.1")),
         Run("banking_liars", "banking77", (*TEN, *liars)),
+        Run("clinc_noise", "clinc150", (*TEN, "--noise", "0.2")),
+        Run("clinc_typos", "clinc150", (*TEN, "--typos", "0.1")),
+        Run("clinc_liars", "clinc150", (*TEN, *liars)),
+        Run("banking_early", "banking77", ("--limit", "200", "--learn-every", "100", "--holdout-limit", "100")),
         Run("banking_plain", "banking77", TEN, settings=()),
         Run("clinc_plain", "clinc150", TEN, settings=()),
         Run("clinc_sequence", "clinc150", ("--per-class", "10", "--learn-every", "150"), 1),
@@ -147,14 +151,21 @@ def rows(own: bool) -> list[Row]:
         Row("CLINC150: backward transfer", "≥ −0.5", "clinc_sequence", within("forgetting", "bwt")),
         Row("corrected, memory off, 1,000 later", "≥ 95", "banking_whole", within("recall", "after_1000")),
         Row("flips a correction", "≤ 0.2", "clinc_sequence", within("collateral_flips_per_correction")),
-        Row("paraphrase after one correction, before a cycle", "≥ 60", "clinc_ten", once),
+        Row("paraphrase after one correction, before a cycle, CLINC150", "≥ 60", "clinc_ten", once),
         Row("the same, BANKING77", "≥ 60", "banking_ten", once),
         Row("the same, the memory by the model's own features, CLINC150", "≥ 60", "clinc_plain", once),
         Row("the same, BANKING77", "≥ 60", "banking_plain", once),
-        Row("the same, after a cycle", "≥ 80", "banking_harm", cycle),
-        Row("20 % wrong: both", "≤ 3 lost", "banking_noise", both, against="banking_ten"),
-        Row("10 % typing errors: both", "≤ 5 lost", "banking_typos", both, against="banking_ten"),
-        Row("10 % hostile from 2 of 10: both", "≤ 1 lost", "banking_liars", both, against="banking_ten"),
+        Row("the same, after a cycle, CLINC150", "≥ 80", "clinc_sequence", cycle),
+        Row("the same, BANKING77", "≥ 80", "banking_early", cycle),
+        *(
+            Row(f"{told}: both, {name}", f"≤ {most} lost", f"{data}_{run}", both, against=f"{data}_ten")
+            for told, most, run in (
+                ("20 % wrong", 3, "noise"),
+                ("10 % typing errors", 5, "typos"),
+                ("10 % hostile from 2 of 10", 1, "liars"),
+            )
+            for data, name in (("banking", "BANKING77"), ("clinc", "CLINC150"))
+        ),
         Row(f"harmful releases of {HARMED} runs with liars", "0", "banking_harm", within("harmful_releases"), unit=""),
     ]
 
