@@ -12,40 +12,37 @@ from runtime.backtest.teacher import Said
 
 LONG = 1000  # corrections later
 ASKED = 300  # corrected situations asked again, at most
+OTHERS = 3  # other rows of a class that are asked, at most
 
 
 class Recall:
-    """Notes what was taught while the stream runs. `before` and `after` a cycle: was another row of a class right that
+    """Notes what was taught while the stream runs. `before` and `after` a cycle: were held-out rows of a class right that
     had been taught once?"""
 
-    def __init__(self, stream: Sequence[Line]) -> None:
-        self._rows: defaultdict[str, list[Line]] = defaultdict(list)
-        for line in stream:
-            self._rows[line.output].append(line)
+    def __init__(self, holdout: Sequence[Line]) -> None:
+        self._others: defaultdict[str, list[Line]] = defaultdict(list)
+        for line in holdout:
+            self._others[line.output].append(line)
         self._lessons: Counter[str] = Counter()
         self._corrected: dict[str, tuple[Line, int]] = {}  # input -> (row, corrections until then)
         self._corrections = 0
         self.before: list[bool] = []
         self.after: list[bool] = []
 
-    def taught(self, line: Line, said: Said, corrections: int) -> Line | None:
-        """Note what was said of a row; after the first lesson of its class, another row to ask."""
+    def taught(self, line: Line, said: Said, corrections: int) -> list[Line]:
+        """Note what was said of a row; after the first lesson of its class, other rows to ask."""
         self._corrections = corrections
         self._lessons[line.output] += 1
         if said.action is not None:
             self._corrected[line.input] = line, corrections
-        return self._other(line.output) if self._lessons[line.output] == 1 else None
+        return self._like(line.output) if self._lessons[line.output] == 1 else []
 
     def once(self) -> list[Line]:
         """Other rows of the classes that have been taught just once by now."""
-        found = (self._other(output) for output, count in self._lessons.items() if count == 1)
-        return [line for line in found if line is not None]
+        return [line for output, count in self._lessons.items() if count == 1 for line in self._like(output)]
 
-    def _other(self, output: str) -> Line | None:
-        """The next row of a class that has not come yet."""
-        later = self._rows[output][self._lessons[output] :]
-        known = {line.input for line in self._rows[output][: self._lessons[output]]}
-        return next((line for line in later if line.input not in known), None)
+    def _like(self, output: str) -> list[Line]:
+        return self._others[output][:OTHERS]
 
     async def asked(self, judge: Callable[[Sequence[Line]], Awaitable[Judged]]) -> dict[str, Any]:
         """Shares of right answers, None where nothing was asked; all but `paraphrase` with the weights alone."""

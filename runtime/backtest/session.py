@@ -54,7 +54,7 @@ class Session:
     ) -> None:  # fmt: skip
         self.app, self.road, self.codec, self.holdout, self._told = app, road, codec, holdout, told
         self._teacher, self._stream, self._outside = teacher, stream, outside
-        self.recall = Recall(stream)
+        self.recall = Recall(holdout)
         self.judged: list[Judged] = []  # the holdout, at every point
         self.end: dict[str, Any] = {}
         self.gauges = Gauges()
@@ -140,13 +140,13 @@ class Session:
                 await asyncio.wait({cycle}, timeout=REHEARSAL_PAUSE)
 
     async def _taught(self, line: Line, said: Said) -> None:
-        """Ask another row of the class right after its first lesson."""
-        other = self.recall.taught(line, said, self.corrections)
-        if other is None or not self.app.decider.memory_on:
+        """Ask other rows of the class right after its first lesson."""
+        others = self.recall.taught(line, said, self.corrections)
+        if not others or not self.app.decider.memory_on:
             return
         text = self.app.perception.vocabulary.readings(line.input)
         await self.app.remembering.until_known(SCOPE, text)
-        self.recall.before.extend((await self._judge([other])).right)
+        self.recall.before.extend((await self._judge(others)).right)
 
     async def _judge(self, lines: Sequence[Line]) -> Judged:
         """What serves, asked past journal and dedupe, in batches."""
