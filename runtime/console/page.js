@@ -130,7 +130,7 @@ async function explain(id) {
     ["situation", found.text], ["action", found.action], ["decided by", found.note ? `${found.by}: ${found.note}` : found.by],
     ["adapter", found.adapter], ["table", found.table ? `correction ${found.table.feedback_id} (${found.table.source})` : "no hit"],
     ["outcome", found.reason ? `${found.outcome}: ${found.reason}` : found.outcome],
-    ["chance of being right", percent(found.chance)], ["plausible", (found.plausible ?? []).join(", ")],
+    ["chance of being right", percent(found.chance)], ["plausible", (found.plausible ?? []).join(", ") || "not known yet"],
     ["took", Object.entries(found.timings_ms).map(([name, ms]) => `${name} ${ms.toFixed(1)} ms`).join(", ")],
   ];
   const line = ([name, value]) => make("tr", {}, make("td", { class: "quiet", text: name }), make("td", { text: value }));
