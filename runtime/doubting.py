@@ -180,7 +180,7 @@ class Doubts:
         best = max(others, key=lambda i: float(recalled.ridge[i]))
         return View(
             id=example.id, source=example.source, own=float(recalled.ridge[own]), best=float(recalled.ridge[best]),
-            other=self._render(example.scope, recalled.actions[best]), alone=float(recalled.near[own]) < -0.99,
+            other=self._render(example.scope, recalled.actions[best]), company=int(recalled.taught[own]),
         )  # fmt: skip
 
 

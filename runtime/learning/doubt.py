@@ -23,6 +23,7 @@ CARELESS, HOSTILE = (
     0.1,
     0.3,
 )  # share of a source's lessons that are contradicted; careful people: 4 %, liars: 46 to 81 %
+COMPANY = 2  # other lessons of an answer that are asked for at least before one more is judged: what is new looks wrong
 FAIR = 0.4  # share of all lessons that the others confirm, at least: a judge that errs more often is none
 LITTLE = 0.02  # what a doubted lesson weighs in the memory: so little that it is still judged by the others
 WILSON = 1.28  # standard deviations below what was seen: 90 %
@@ -37,11 +38,11 @@ class View:
     own: float  # about the share of what was taught near here that was this answer
     best: float  # the same for the likeliest other answer
     other: str  # that answer, as the catalogue writes it
-    alone: bool  # no other lesson teaches this answer
+    company: int  # other lessons that teach this answer
 
     @property
     def contradicted(self) -> bool:
-        return not self.alone and self.own < OWN * self.best and self.best - self.own > GAP
+        return self.company >= COMPANY and self.own < OWN * self.best and self.best - self.own > GAP
 
 
 class Doubted(Message, frozen=True, kw_only=True):

@@ -56,7 +56,9 @@ class Trust(Message, frozen=True, kw_only=True):
     ridge: float = 10.0
     near: float = 6.0
     alone: float = 1.0
-    fading: bool = False  # against what was taught, the model counts half as much with every further lesson of the scope
+    fading: bool = (
+        False  # against what was taught, the model counts half as much with every further lesson of the scope
+    )
     knowing: Knowing = Knowing()
 
 
@@ -104,7 +106,9 @@ def believe(actions: Sequence[Action], log_probs: Sequence[float], recalled: Rec
     every, features = joined(actions, log_probs, recalled)
     memory = features[:, 1:] @ [trust.ridge, trust.near]
     untaught = _places(every, recalled.untaught)
-    silent, word = (_places(every, recalled.actions), 0.5 ** (recalled.lessons - 1)) if trust.fading else (untaught, 0.0)
+    silent, word = (
+        (_places(every, recalled.actions), 0.5 ** (recalled.lessons - 1)) if trust.fading else (untaught, 0.0)
+    )
     votes = features[:, 0].copy()
     votes[silent] += (1.0 - word) * (votes.max() - votes[silent])
     both = trust.model * votes + memory

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ def views(source: str, good: int, bad: int) -> list[View]:
     return [
         View(
             id=f"{source}-{n}", source=source, own=0.0 if n < bad else 0.8, best=0.9 if n < bad else 0.1,
-            other="lamp off", alone=False,
+            other="lamp off", company=9,
         )
         for n in range(good + bad)
     ]  # fmt: skip
@@ -46,7 +48,7 @@ def test_who_is_vouched_for_is_believed() -> None:
 
 
 def test_the_only_lesson_of_an_answer_is_never_doubted() -> None:
-    new = [View(id=f"n{n}", source="Bob", own=0.0, best=0.9, other="lamp off", alone=True) for n in range(30)]
+    new = [View(id=f"n{n}", source="Bob", own=0.0, best=0.9, other="lamp off", company=1) for n in range(30)]
     assert not find(views("Ana", 100, 0) + new).doubted
 
 
@@ -60,3 +62,11 @@ def test_the_bound_is_below_what_was_seen(count: int, more: int) -> None:
     of = count + more
     assert lower(count, of) <= count / of + 1e-12
     assert lower(0, of) == pytest.approx(0, abs=1e-12)
+
+
+def test_an_answer_is_not_judged_by_its_second_lesson_alone() -> None:
+    def found(company: int) -> Findings:
+        return find(views("Ana", 40, 0) + [replace(view, company=company) for view in views("Bob", 0, 20)])
+
+    assert not found(1).doubted
+    assert len(found(2).doubted) == 20

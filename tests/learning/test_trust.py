@@ -43,7 +43,9 @@ def test_one_lesson_does_not_answer_everything() -> None:
 
 def test_weights_that_were_never_taught_anything_have_no_vote_on_what_was_taught() -> None:
     model = [math.log(0.9), math.log(0.1)]
-    assert believe([A, B], model, recalled(2, a=0.3, b=0.4), BASE).chosen == A, "but against the first lessons they have"
+    assert believe([A, B], model, recalled(2, a=0.3, b=0.4), BASE).chosen == A, (
+        "but against the first lessons they have"
+    )
     assert believe([A, B], model, recalled(100, a=0.3, b=0.4), BASE).chosen == B
     assert believe([A, B], model, recalled(100, b=0.5), BASE).chosen == B
     assert believe([A, B], model, recalled(100, a=0.35, b=0.4), ADAPTER).chosen == A, "trained weights keep their word"
