@@ -123,7 +123,7 @@ class App:
             prover=Proving(journal, policy, self.catalogues, self.store, cases.read(config.gate.must_pass)),
         )  # fmt: skip
         self.learner.on_serve = self.remembering.beside
-        self.probation = Probation(journal, policy, self.catalogues, self.learner)
+        self.probation = Probation(journal, policy, self.catalogues, self.learner, believes=self.doubts.believes)
         self.drifting = Drifting(journal, self.learner, self.metrics)
         self.shadowing = Shadowing(
             journal, policy, self.catalogues, self.serving, self.decider, self.learner, feature=config.policy.memory

@@ -180,6 +180,16 @@ class Witnessed(Message, frozen=True, kw_only=True):
     fields: dict[str, Scalar] = {}  # of the situation, where there is no word
 
 
+class Lived(Message, frozen=True, kw_only=True):
+    """A decision and all that people said of it and did not take back, oldest first: derived by a query, like an Example."""
+
+    id: str
+    scope: str
+    text: str
+    action: Action
+    said: tuple[Feedback, ...] = ()
+
+
 class Turn(Message, frozen=True, kw_only=True):
     """One decision as people took it: derived like an Example, for measuring how content they are. Actions are JSON, so that
     equal ones are equal strings."""

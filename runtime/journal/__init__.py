@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from runtime.messages import (
     Example,
     Feedback,
     Forgotten,
+    Lived,
     Message,
     Observation,
     Outcome,
@@ -191,11 +193,17 @@ class Journal:
         """When the newest cycle began that came to an end, 0 if none did."""
         return float((await self._rows("learnt_at"))[0][0])
 
-    async def complaints(self, adapter: str, *, settled: float, limit: int) -> list[bool]:
-        """Whether people complained, of the newest decisions that a version and the memory made, oldest first; those that
-        were made after `settled` only if somebody said something."""
-        found = await self._rows("complaints", adapter=adapter, settled=settled, limit=limit)
-        return [bool(complaint) for (complaint,) in reversed(found)]
+    async def lived(self, adapter: str, *, since: float = 0.0, settled: float, limit: int) -> list[Lived]:
+        """The newest decisions that a version and the memory made, with what people said, oldest first; those that were made
+        after `settled` only as far as people have come."""
+        rows = await self._rows("lived", adapter=adapter, since=since, settled=settled, limit=limit)
+        return [
+            Lived(
+                id=key[0], scope=key[1], text=key[2], action=msgspec.json.decode(key[3], type=Action),
+                said=tuple(msgspec.json.decode(row[4], type=Feedback) for row in same if row[4]),
+            )
+            for key, same in groupby(rows, key=lambda row: row[:4])
+        ]  # fmt: skip
 
     async def witnessed(self, scope: str, *, limit: int) -> list[Witnessed]:
         """The newest decisions of a scope with what became of them and what people said, oldest first; without fallbacks,

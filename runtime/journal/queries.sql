@@ -162,13 +162,16 @@ WHERE d.at > :since AND d.by IN ('model', 'memory', 'table') AND p.synthetic = 0
   AND d.seq <= (SELECT s.seq FROM decision s WHERE EXISTS (SELECT 1 FROM standing f WHERE f.decision_id = s.id) ORDER BY s.seq DESC LIMIT 1)
 ORDER BY d.seq DESC LIMIT :limit;
 
--- name: complaints
-SELECT EXISTS (SELECT 1 FROM standing f WHERE f.decision_id = d.id
-               AND (f.kind IN ('correction', 'override') OR (f.kind = 'rating' AND f.rating < 0)))
-FROM decision d JOIN percept p ON p.id = d.percept_id
-WHERE d.adapter = :adapter AND d.by IN ('model', 'memory') AND p.synthetic = 0
-  AND (d.at <= :settled OR EXISTS (SELECT 1 FROM feedback f WHERE f.decision_id = d.id))
-ORDER BY d.seq DESC LIMIT :limit;
+-- Of the newest decisions of a version (and the memory beside it), up to the last that somebody spoke of or that is settled: what
+-- people said. Whoever speaks has seen those before; silence about them counts, or complaints would be nearly all that is seen.
+-- name: lived
+SELECT d.id, d.scope, d.text, d.action, s.body FROM (
+  SELECT d.seq, d.id, p.scope, p.text, d.action FROM decision d JOIN percept p ON p.id = d.percept_id
+  WHERE d.adapter = :adapter AND d.at >= :since AND d.by IN ('model', 'memory') AND p.synthetic = 0
+    AND (d.at <= :settled OR d.seq <= (
+      SELECT s.seq FROM decision s WHERE EXISTS (SELECT 1 FROM standing f WHERE f.decision_id = s.id) ORDER BY s.seq DESC LIMIT 1))
+  ORDER BY d.seq DESC LIMIT :limit
+) d LEFT JOIN standing s ON s.decision_id = d.id ORDER BY d.seq, s.seq;
 
 -- Decisions as people took them, newest first: what was spoken, what was decided, and the newest word and rating on it.
 -- name: turns

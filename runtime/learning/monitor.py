@@ -40,14 +40,16 @@ class Trial(Message, frozen=True, kw_only=True):
     wins: int = 0
     losses: int = 0
     events: int = 0
+    counted: tuple[str, ...] = ()  # ids of the newest decisions that were counted: a second word on one adds nothing
 
-    def after(self, right: bool, other_right: bool) -> Trial:
+    def after(self, right: bool, other_right: bool, decision: str = "") -> Trial:
         """One more situation: was the version on trial right, and the one before it?"""
         return replace(
             self,
             wins=self.wins + (right and not other_right),
             losses=self.losses + (other_right and not right),
             events=self.events + 1,
+            counted=(*self.counted, decision)[-ENOUGH:],
         )
 
     @property
