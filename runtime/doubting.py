@@ -66,7 +66,7 @@ class Doubts:
         """Those that are believed, after judging all of them anew. `examples`: the newest word of everybody on each
         decision."""
         views = [view for example in examples if (view := await self._view(example)) is not None]
-        found = doubt.find(views, self._vouched)
+        found = doubt.find(views, self._vouched, self.found.sources)
         await self._note(_joined(found, self._rule(examples, found)))
         await self._weigh(examples)
         return [example for example in examples if self.believes(example.id, example.source)]

@@ -24,6 +24,9 @@ CARELESS, HOSTILE = (
     0.3,
 )  # share of a source's lessons that are contradicted; careful people: 4 %, liars: 46 to 81 %
 COMPANY = 2  # other lessons of an answer that are asked for at least before one more is judged: what is new looks wrong
+CONVICT = (
+    3  # words of a source that are contradicted, at least, before all it says is doubted; one less for those words
+)
 FAIR = 0.4  # share of all lessons that the others confirm, at least: a judge that errs more often is none
 LITTLE = 0.02  # what a doubted lesson weighs in the memory: so little that it is still judged by the others
 WILSON = 1.28  # standard deviations below what was seen: 90 %
@@ -82,15 +85,17 @@ class Findings(Message, frozen=True, kw_only=True):
         return bool(self.overruled or any(one.case for one in self.doubted))
 
 
-def find(views: Sequence[View], vouched: Collection[str] = ()) -> Findings:
-    """`vouched`: ids of feedback, and sources, that somebody answers for."""
-    if not views or sum(view.own >= view.best for view in views) < FAIR * len(views):
-        return Findings()
+def find(views: Sequence[View], vouched: Collection[str] = (), distrusted: Collection[str] = ()) -> Findings:
+    """`vouched`: ids of feedback, and sources, that somebody answers for; `distrusted`: sources that were until now."""
     said, against = Counter(view.source for view in views), Counter(v.source for v in views if v.contradicted)
     agreed = Counter(view.source for view in views if view.own >= view.best)
+    if not views or not _fair(agreed, said, distrusted):
+        return Findings()
     share = {source: lower(against[source], said[source]) for source in said if source not in vouched}
-    hostile = {source for source, bound in share.items() if bound > HOSTILE}
-    careless = {source for source, bound in share.items() if bound > CARELESS} - hostile
+    hostile = {source for source, bound in share.items() if bound > HOSTILE and against[source] >= CONVICT}
+    careless = {
+        source for source, bound in share.items() if bound > CARELESS and against[source] >= CONVICT - 1
+    } - hostile
     doubted = [
         Doubted(feedback_id=view.id, source=view.source, reason=_reason(view, hostile, against, said))
         for view in views
@@ -104,6 +109,15 @@ def find(views: Sequence[View], vouched: Collection[str] = ()) -> Findings:
         for source in sorted(said)
     ]  # fmt: skip
     return Findings(doubted=tuple(doubted), sources=tuple(sorted(hostile)), standings=tuple(standings))
+
+
+def _fair(agreed: Counter[str], said: Counter[str], distrusted: Collection[str]) -> bool:
+    """Do the lessons confirm each other often enough to judge anybody? Nobody has more say in it than all others together, and
+    who is distrusted has none: whoever lies more must not look better for it."""
+    known = {source: count for source, count in said.items() if source not in distrusted}
+    whole = sum(known.values())
+    parts = {source: min(count, whole - count) or count for source, count in known.items()}
+    return sum(part * agreed[source] / said[source] for source, part in parts.items()) >= FAIR * sum(parts.values())
 
 
 def _reason(view: View, hostile: Collection[str], against: Counter[str], said: Counter[str]) -> str:

@@ -70,3 +70,16 @@ def test_an_answer_is_not_judged_by_its_second_lesson_alone() -> None:
 
     assert not found(1).doubted
     assert len(found(2).doubted) == 20
+
+
+def test_one_word_convicts_nobody() -> None:
+    assert not find(views("Ana", 40, 0) + views("Ben", 0, 1)).doubted
+    assert not find(views("Ana", 40, 0) + views("Ben", 0, 2)).sources
+    assert find(views("Ana", 40, 0) + views("Ben", 0, 3)).sources == ("Ben",)
+
+
+@pytest.mark.parametrize("lies", [60, 100, 1000])
+def test_who_lies_more_does_not_look_better_for_it(lies: int) -> None:
+    assert find(views("Ana", 60, 0) + views("Eve", 0, lies)).sources == ("Eve",)
+    crowd = views("Ana", 60, 0) + views("Eve", 0, lies) + views("Eva", 0, lies)
+    assert find(crowd, distrusted=("Eve", "Eva")).sources == ("Eva", "Eve")
