@@ -104,6 +104,8 @@ class App:
             journal, policy, self.catalogues, self.memory, window=config.learner.window, weigh=self.doubts.weight
         )
         self.remembering.on_dispute = self._rule
+        if config.policy.memory:
+            self.doubts.until_remembered = self.remembering.until_begun
         self.decider = Decider(
             journal, self.bus, policy, self.catalogues, self.table, self.serving, config.policy, self.metrics,
             memory=self.memory if config.policy.memory else None, seen=self.remembering.seen,

@@ -38,6 +38,7 @@ class Doubts:
         self._vouched: frozenset[str] = frozenset()
         self._become(Findings())
         self.on_change: Callable[[Mapping[str, float]], Awaitable[None]] = _nobody  # told what lessons count now, by id
+        self.until_remembered: Callable[[], Awaitable[None]] = _at_once  # the judge knows what the journal has
 
     async def restore(self) -> None:
         """As the journal has it."""
@@ -65,17 +66,23 @@ class Doubts:
     async def look(self, examples: Sequence[Example]) -> list[Example]:
         """Those that are believed, after judging all of them anew. `examples`: the newest word of everybody on each
         decision."""
+        await self.until_remembered()
         views = [view for example in examples if (view := await self._view(example)) is not None]
-        found = doubt.find(views, self._vouched, self.found.sources)
+        judged = bool(views) or self._memory is None  # a judge who remembers nothing, yet, acquits nobody
+        found = doubt.find(views, self._vouched, self.found.sources) if judged else self._undisputed()
         await self._note(_joined(found, self._rule(examples, found)))
         await self._weigh(examples)
         return [example for example in examples if self.believes(example.id, example.source)]
 
     async def hear(self, examples: Sequence[Example]) -> None:
         """Somebody contradicted somebody in the same situation: rule now. Whoever is doubted for other reasons stays so."""
-        found = replace(self.found, doubted=tuple(one for one in self.found.doubted if not one.case))
+        found = self._undisputed()
         await self._note(_joined(found, self._rule(examples, found)))
         await self._weigh(examples)
+
+    def _undisputed(self) -> Findings:
+        """Whoever is doubted by what the judge said last."""
+        return replace(self.found, doubted=tuple(one for one in self.found.doubted if not one.case))
 
     def _rule(self, examples: Sequence[Example], found: Findings) -> Rulings:
         """Where those who are not doubted anyway want different things."""
@@ -189,6 +196,10 @@ def _joined(found: Findings, ruled: Rulings) -> Findings:
         found, doubted=(*found.doubted, *ruled.doubted), aside=tuple(sorted(ruled.aside)),
         overruled=tuple(sorted(ruled.overruled)), upheld=tuple(sorted(ruled.upheld)),
     )  # fmt: skip
+
+
+async def _at_once() -> None:
+    """Before the parts are wired."""
 
 
 async def _nobody(weights: Mapping[str, float]) -> None:

@@ -55,9 +55,14 @@ class Remembering:
         self._memory, self._window, self._weigh = memory, window, weigh
         self._seen: OrderedDict[tuple[str, str], Floats] = OrderedDict()
         self._changed = asyncio.Condition()
+        self._begun = asyncio.Event()  # what the journal has was remembered, or could not be
         self._turn = asyncio.Lock()  # one change at a time
         self._tasks: set[asyncio.Task[None]] = set()
         self.on_dispute: Callable[[], Awaitable[None]] = _nobody  # told when people want different things
+
+    async def until_begun(self) -> None:
+        """Wait until what the journal has is remembered after a start."""
+        await self._begun.wait()
 
     async def until_known(self, scope: str, text: str) -> None:
         """Wait until something is remembered of this very situation."""
@@ -76,6 +81,7 @@ class Remembering:
             await self.restore()
         except CorrigibleError as error:
             log.error("nothing is remembered", reason=str(error))
+        self._begun.set()
         async for feedback in feedbacks:
             try:
                 await self.learn(feedback)

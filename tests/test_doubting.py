@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -201,3 +202,20 @@ async def test_the_sources_are_shown_with_their_part(house: House) -> None:
     assert (rows["Eve"]["doubted"], rows["Eve"]["trust"], rows["Eve"]["share"]) == (12, 0.0, 0.0)
     assert rows["Ana"]["agreed"] + rows["Ana"]["contradicted"] <= rows["Ana"]["words"]
     assert rows["Ana"]["share"] + rows["Bob"]["share"] == pytest.approx(1.0)
+
+
+async def test_a_judge_who_remembers_nothing_yet_acquits_nobody(house: House) -> None:
+    """Right after a start the memory is empty, and a cycle may be due."""
+    await house.doubts.look(house.examples)
+    assert house.doubts.found.sources == ("Eve",)
+    empty = Doubts(house.journal, Memory(), written)
+    await empty.restore()
+    assert len(await empty.look(house.examples)) < len(house.examples)
+    assert not empty.trusts("fb-0", "Eve")
+    waits = asyncio.Event()
+    empty.until_remembered = waits.wait  # type: ignore[assignment]
+    look = asyncio.create_task(empty.look(house.examples))
+    await asyncio.sleep(0)
+    assert not look.done()
+    waits.set()
+    await look
