@@ -57,35 +57,44 @@ ORDER BY seq;
 -- name: feedback
 SELECT body FROM feedback WHERE id = :id;
 
+-- The limit stands inside, too, so that the newest are read and not the whole past.
 -- name: examples
 SELECT id, scope, text, at, source, action, weight, correction, rejected, reward FROM (
+    SELECT * FROM (
     SELECT e.seq, e.id, e.scope, e.text, e.at, e.source, e.action, e.weight, e.correction, 1.0 AS reward, coalesce(json_extract(f.body, '$.rejected'), CASE WHEN e.correction AND d.by <> 'doubt' THEN d.action END) AS rejected
     FROM example e JOIN feedback f ON f.id = e.id JOIN decision d ON d.id = f.decision_id
+    ORDER BY e.seq DESC LIMIT :limit)
     UNION ALL
-    SELECT f.seq, f.id, p.scope, p.text, f.at, f.source, d.action, -f.rating, 0, f.rating, NULL
-    FROM standing f JOIN decision d ON d.id = f.decision_id JOIN percept p ON p.id = d.percept_id
-    WHERE :disliked AND p.synthetic = 0 AND f.kind = 'rating' AND f.rating < 0
-      AND f.seq = (SELECT max(n.seq) FROM standing n WHERE n.decision_id = f.decision_id)
+    SELECT * FROM (
+      SELECT f.seq, f.id, p.scope, p.text, f.at, f.source, d.action, -f.rating, 0, f.rating, NULL
+      FROM standing f CROSS JOIN decision d ON d.id = f.decision_id CROSS JOIN percept p ON p.id = d.percept_id
+      WHERE :disliked AND p.synthetic = 0 AND f.kind = 'rating' AND f.rating < 0
+        AND f.seq = (SELECT max(n.seq) FROM standing n WHERE n.decision_id = f.decision_id)
+      ORDER BY f.seq DESC LIMIT :limit)
 ) ORDER BY at DESC, seq DESC LIMIT :limit;
 
 -- As `examples`, but of everybody who spoke about a decision the newest word: people may disagree.
 -- name: words
 SELECT id, scope, text, at, source, action, weight, correction, rejected, reward FROM (
+    SELECT * FROM (
     SELECT f.seq, f.id, p.scope, p.text, f.at, f.source,
            CASE WHEN f.kind IN ('correction', 'override', 'preference') THEN f.action ELSE d.action END AS action,
            CASE WHEN f.kind = 'rating' THEN f.rating ELSE 1.0 END AS weight,
            f.kind IN ('correction', 'override', 'preference') AS correction, 1.0 AS reward,
            coalesce(json_extract(f.body, '$.rejected'), CASE WHEN f.kind IN ('correction', 'override', 'preference') AND d.by <> 'doubt' THEN d.action END) AS rejected
-    FROM standing f JOIN decision d ON d.id = f.decision_id JOIN percept p ON p.id = d.percept_id
+    FROM standing f CROSS JOIN decision d ON d.id = f.decision_id CROSS JOIN percept p ON p.id = d.percept_id
     WHERE p.synthetic = 0 AND NOT (f.kind = 'rating' AND f.rating <= 0)
       AND f.seq = (
         SELECT max(n.seq) FROM standing n WHERE n.decision_id = f.decision_id AND n.source = f.source AND NOT (n.kind = 'rating' AND EXISTS (
           SELECT 1 FROM standing c WHERE c.decision_id = n.decision_id AND c.kind IN ('correction', 'override', 'preference'))))
+    ORDER BY f.seq DESC LIMIT :limit)
     UNION ALL
-    SELECT f.seq, f.id, p.scope, p.text, f.at, f.source, d.action, -f.rating, 0, f.rating, NULL
-    FROM standing f JOIN decision d ON d.id = f.decision_id JOIN percept p ON p.id = d.percept_id
-    WHERE :disliked AND p.synthetic = 0 AND f.kind = 'rating' AND f.rating < 0
-      AND f.seq = (SELECT max(n.seq) FROM standing n WHERE n.decision_id = f.decision_id)
+    SELECT * FROM (
+      SELECT f.seq, f.id, p.scope, p.text, f.at, f.source, d.action, -f.rating, 0, f.rating, NULL
+      FROM standing f CROSS JOIN decision d ON d.id = f.decision_id CROSS JOIN percept p ON p.id = d.percept_id
+      WHERE :disliked AND p.synthetic = 0 AND f.kind = 'rating' AND f.rating < 0
+        AND f.seq = (SELECT max(n.seq) FROM standing n WHERE n.decision_id = f.decision_id)
+      ORDER BY f.seq DESC LIMIT :limit)
 ) ORDER BY at DESC, seq DESC LIMIT :limit;
 
 -- How much each has said, and still stands by.
