@@ -26,13 +26,19 @@ def contrast(
     made, which without its correction would have been left to both."""
     logs = {
         "weights": [(belief.actions, belief.log_both) for belief, _ in (before, after)],
-        "memory": [(belief.actions, belief.log_memory) for _, belief in (before, after)],
+        "memory": [_remembered(belief) for _, belief in (before, after)],
         "both": [(belief.actions, belief.log_both) for _, belief in (before, after)],
     }
     found = {judge: _flip(*sides[0], *sides[1], catalogue) for judge, sides in logs.items()}
     if tabled is not None:
         found["both"] = _flip(tabled.actions, (0.0,), *logs["both"][1], catalogue)
     return {**found, "flips": bool(found["both"] and found["both"]["flips"])}
+
+
+def _remembered(belief: Belief) -> tuple[tuple[Action, ...], tuple[float, ...]]:
+    """What the memory says of what it knows: of the rest it says no more than that it might be anything."""
+    known = belief.taught if belief.log_memory else ()
+    return tuple(belief.actions[i] for i in known), tuple(belief.log_memory[i] for i in known)
 
 
 def _flip(

@@ -35,7 +35,7 @@ from runtime.remembering import Remembering
 from runtime.situations import Catalogues
 
 log = structlog.get_logger("proof")
-NAMED = 0.8  # of what the memory says for an action is carried by the causes that are named
+NAMED = 0.99  # of what the memory says for an action is carried by the causes that are named
 ALL = 64  # strongest lessons among which those that were taught in time are looked for
 KEPT = 16  # proofs that are kept
 Weights = tuple[Path | None, tuple[float, ...]]  # directory (None = the base model), and what it answers to the probes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ def believes(dim: float, memory: float | None = None, both: float | None = None)
     alone = Belief((DIM, BRIGHT), logs(dim), (), logs(dim))
     if memory is None or both is None:
         return alone, alone
-    return alone, Belief((DIM, BRIGHT), logs(dim), logs(memory), logs(both))
+    return alone, Belief((DIM, BRIGHT), logs(dim), logs(memory), logs(both), taught=(0, 1))
 
 
 def test_each_judge_is_compared_with_itself() -> None:
@@ -42,6 +43,13 @@ def test_a_memory_that_falls_silent_has_nothing_to_say_and_one_that_was_is_no_ju
     found = contrast(believes(0.6, 0.9, 0.8), believes(0.6), HALL)
     assert (found["memory"]["without"], found["memory"]["p_without"], found["memory"]["flips"]) == ("", 0.0, True)
     assert contrast(believes(0.6), believes(0.6), HALL)["memory"] is None
+
+
+def test_what_is_forgotten_is_not_what_the_memory_says() -> None:
+    """An action without a lesson may be likely because all others are not."""
+    before, (alone, after) = believes(0.6, 0.9, 0.8), believes(0.6, 0.7, 0.8)
+    found = contrast(before, (alone, replace(after, taught=(1,))), HALL)
+    assert (found["memory"]["without"], found["memory"]["flips"]) == ("lamp bright", True)
 
 
 def test_without_its_correction_what_the_table_decided_is_left_to_both() -> None:

@@ -76,6 +76,7 @@ class Belief:
     log_both: tuple[float, ...]
     novelty: float = 1.0  # in (0, 1]: 1 = nothing like it was ever taught
     untaught: tuple[int, ...] = ()  # candidates on which the model abstains: it was never taught them
+    taught: tuple[int, ...] = ()  # candidates of which the memory knows anything
 
     @property
     def heard(self) -> float:
@@ -105,16 +106,14 @@ def believe(actions: Sequence[Action], log_probs: Sequence[float], recalled: Rec
         return Belief(tuple(actions), tuple(log_probs), (), sharpened(log_probs, trust.alone))
     every, features = joined(actions, log_probs, recalled)
     memory = features[:, 1:] @ [trust.ridge, trust.near]
-    untaught = _places(every, recalled.untaught)
-    silent, word = (
-        (_places(every, recalled.actions), 0.5 ** (recalled.lessons - 1)) if trust.fading else (untaught, 0.0)
-    )
+    taught, untaught = _places(every, recalled.actions), _places(every, recalled.untaught)
+    silent, word = (taught, 0.5 ** (recalled.lessons - 1)) if trust.fading else (untaught, 0.0)
     votes = features[:, 0].copy()
     votes[silent] += (1.0 - word) * (votes.max() - votes[silent])
     both = trust.model * votes + memory
     return Belief(
         every, _plain(features[:, 0]), _plain(_normalised(memory)), _plain(_normalised(both)), recalled.novelty,
-        tuple(untaught),
+        tuple(untaught), tuple(taught),
     )  # fmt: skip
 
 
