@@ -50,6 +50,8 @@ from runtime.learning.apart import Apart
 from runtime.learning.learner import Learner
 from runtime.learning.memory import Memory
 from runtime.learning.registry import Registry
+from runtime.learning.releases import Releases
+from runtime.learning.unlearning import Unlearning
 from runtime.messages import Action, Command, Decision, Feedback, Message, Observation, Outcome, Percept
 from runtime.metrics import Metrics
 from runtime.perception import Perception
@@ -117,16 +119,23 @@ class App:
             journal, self.bus, self.catalogues, actuators, loading.of_role(plugins, Rule), guard, self.modes, self.metrics,
             zone=self.zone, expiry=config.guard.expiry, approval=config.guard.approval, apprentice=self.apprentice,
         )  # fmt: skip
-        self.learner = Learner(
-            journal, self.bus, policy, self.catalogues, self.store, self.serving, config, self.metrics, policy.base,
-            memory=self.memory if config.policy.memory else None, doubts=self.doubts, timezone=self.zone,
-            prover=Proving(journal, policy, self.catalogues, self.store, cases.read(config.gate.must_pass)),
+        self.releases = Releases(
+            journal, self.bus, policy, self.store, self.serving, config.gate, self.metrics, policy.base
+        )
+        self.releases.on_serve = self.remembering.beside
+        self.unlearning = Unlearning(
+            journal, self.store, self.serving, self.releases,
+            Proving(journal, policy, self.catalogues, self.store, cases.read(config.gate.must_pass)),
         )  # fmt: skip
-        self.learner.on_serve = self.remembering.beside
-        self.probation = Probation(journal, policy, self.catalogues, self.learner)
+        self.learner = Learner(
+            journal, self.bus, self.catalogues, self.releases, self.unlearning, config, self.metrics, policy.base,
+            memory=self.memory if config.policy.memory else None, doubts=self.doubts, timezone=self.zone,
+        )  # fmt: skip
+        self.unlearning.on_due = self.learner.ask
+        self.probation = Probation(journal, policy, self.catalogues, self.releases)
         self.drifting = Drifting(journal, self.learner, self.metrics)
         self.shadowing = Shadowing(
-            journal, policy, self.catalogues, self.serving, self.decider, self.learner, feature=config.policy.memory
+            journal, policy, self.catalogues, self.serving, self.decider, self.releases, feature=config.policy.memory
         )
         policy.on_busy = self.learner.yield_to
         remembered = self.memory if config.policy.memory else None
@@ -140,8 +149,8 @@ class App:
         self.closing = False
         self.children = {plugin.name: Child(plugin.name) for plugin in plugins}
         self.control = Control(
-            config, journal, self.bus, self.catalogues, self.ingest, self.decider, self.acting, self.modes, self.learner, self.store,
-            self.remembering, self.doubts, self.apprentice, self.restore_taught, self.explaining, self.versions, self.counterfactuals,
+            config, journal, self.bus, self.catalogues, self.ingest, self.decider, self.acting, self.modes,
+            self.learner, self.releases, self.unlearning, self.store, self.remembering, self.doubts, self.apprentice, self.restore_taught, self.explaining, self.versions, self.counterfactuals,
             health=self.health, topics=self.topics,
         )  # fmt: skip
 
@@ -182,7 +191,7 @@ class App:
         for critic in loading.of_role(self.plugins, Critic):
             for observation in world:
                 _noticed(critic, observation)  # it learns how things are; what it would say of the past is dropped
-        await self.learner.restore()
+        await self.releases.restore()
         self.restored = True
 
     async def stages(self, group: asyncio.TaskGroup) -> None:

@@ -31,6 +31,8 @@ from runtime.learning import ladder
 from runtime.learning.doubt import Doubted
 from runtime.learning.learner import Learner
 from runtime.learning.registry import Registry
+from runtime.learning.releases import Releases
+from runtime.learning.unlearning import Unlearning
 from runtime.messages import (
     Action,
     Cycle,
@@ -69,6 +71,8 @@ class Control:
         acting: Acting,
         modes: Modes,
         learner: Learner,
+        releases: Releases,
+        unlearning: Unlearning,
         store: Registry,
         remembering: Remembering,
         doubts: Doubts,
@@ -90,12 +94,12 @@ class Control:
         self._decider = decider
         self._acting = acting
         self._modes = modes
-        self._learner = learner
+        self._learner, self._releases = learner, releases
         self._store = store
         self._remembering = remembering
         self._doubts = doubts
         self._apprentice = apprentice
-        self._retracting = Retracting(journal, ingest, remembering, learner, restore_taught, clock)
+        self._retracting = Retracting(journal, ingest, remembering, unlearning, restore_taught, clock)
         self._explaining, self._versions, self._counterfactuals = explaining, versions, counterfactuals
         self._health = health
         self._topics = topics
@@ -457,10 +461,10 @@ class Control:
         return await self._versions.changes(id, since)
 
     async def promote(self, id: str) -> dict[str, Any]:
-        return dict(to_builtins(await self._learner.release(id, why="promote", by="person")))
+        return dict(to_builtins(await self._releases.release(id, why="promote", by="person")))
 
     async def rollback(self) -> dict[str, Any]:
-        return dict(to_builtins(await self._learner.rollback(by="person")))
+        return dict(to_builtins(await self._releases.rollback(by="person")))
 
     # --- helpers ------------------------------------------------------------------------------------------------
 
