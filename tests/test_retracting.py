@@ -132,13 +132,13 @@ async def test_with_the_daemon_down_what_serves_stays_until_it_is_made_anew(tmp_
     version(store, OLD, "fb-1")
     version(store, NEW, "fb-1")
     async with app.offline(settings) as control:
-        answer = await control.forget("fb-1")
+        answer = await control.saying.forget("fb-1")
         assert (answer["forgotten"], answer["rebuilding"], answer["proof"]) == (1, True, None)
         assert {manifest.id for manifest in store.list()} >= {OLD}
     async with Journal.open(tmp_path / "journal.db") as journal:
         await journal.put(Release(id="re-2", adapter="base", previous=OLD, why="rollback", at=4.0))
     async with app.offline(settings) as control:
-        await control.feedback("dc-1", "correction", action="nothing", source="Ana")
-        (word,) = [w for w in await control._journal.words(9)]
-        answer = await control.forget(word.id)
+        await control.saying.feedback("dc-1", "correction", action="nothing", source="Ana")
+        (word,) = [w for w in await control.saying._journal.words(9)]
+        answer = await control.saying.forget(word.id)
         assert (answer["rebuilding"], answer["proof"]["holds"], answer["proof"]["versions"]) == (False, True, 0)
