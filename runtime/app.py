@@ -1,4 +1,4 @@
-"""THE LOOP on one screen: builds the parts, starts them in order, and stops them in the reverse.
+"""THE LOOP on one screen: opens the parts, starts them in order, and stops them in the reverse.
 
      sensors ──▶ ingest ──▶ perception ──▶ decision ──▶ action ──▶ actuators
                    │            │              ▲            │
@@ -16,53 +16,27 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
 import signal
-import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import UTC, datetime, tzinfo
-from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import structlog
 
 from runtime import plugins as loading
 from runtime import systemd
-from runtime.action import Acting
-from runtime.apprentice import Apprentice
-from runtime.bus import Bus, Subscription
+from runtime.bus import Subscription
 from runtime.config import Config
 from runtime.console import server
-from runtime.control import MODES_KEY, Control
-from runtime.counterfactual import Counterfactuals
-from runtime.decision import Decider, Serving
-from runtime.doubting import Doubts
-from runtime.drifting import Drifting
-from runtime.errors import BadConfig, CorrigibleError
-from runtime.explaining import Explaining
-from runtime.guard import Guard, Modes
-from runtime.ingest import Ingest
+from runtime.control import Control
+from runtime.control.switching import MODES_KEY
+from runtime.errors import CorrigibleError
 from runtime.journal import Journal, lock
-from runtime.learning import cases
-from runtime.learning.apart import Apart
-from runtime.learning.learner import Learner
-from runtime.learning.memory import Memory
-from runtime.learning.registry import Registry
-from runtime.messages import Action, Command, Decision, Feedback, Message, Observation, Outcome, Percept
-from runtime.metrics import Metrics
-from runtime.perception import Perception
+from runtime.messages import Command, Decision, Feedback, Message, Observation, Outcome, Percept
+from runtime.parts import Parts, zone_of
 from runtime.policy.client import Policy
-from runtime.probation import Probation
-from runtime.proving import Proving
-from runtime.remembering import Remembering
-from runtime.roles import Actuator, Context, Critic, Perceiver, Plugin, Rule, Sensor
-from runtime.shadowing import Shadowing
-from runtime.situations import Catalogues
-from runtime.supervision import Child, supervise
-from runtime.table import CorrectionTable
-from runtime.versions import Versions
+from runtime.roles import Context, Critic, Plugin, Sensor
+from runtime.supervision import supervise
 
 GRACE = 5.0  # seconds that decisions and commands in flight get at the end
 DRAIN_STEP = 0.05  # seconds between two looks whether all is done
@@ -72,107 +46,10 @@ BROKER = "plugins.broker"  # resolved by name: the runtime imports no plugin
 log = structlog.get_logger("app")
 
 
-class App:
-    """All parts of one daemon, wired. Use `opened`; tests and the backtest drive the parts directly."""
+class App(Parts):
+    """One daemon's parts and their life. Use `opened`; tests and the backtest drive the parts directly."""
 
-    def __init__(
-        self,
-        config: Config,
-        journal: Journal,
-        policy: Policy,
-        plugins: Sequence[Plugin],
-        broker: Any,
-        modes: dict[str, Any],
-    ) -> None:
-        self.config, self.journal, self.policy, self.plugins, self.broker = config, journal, policy, plugins, broker
-        self.zone = zone_of(config.agent.timezone)
-        self.metrics, self.bus = Metrics(), Bus()
-        actuators = loading.of_role(plugins, Actuator)
-        self.catalogues = Catalogues([plugin.tools() for plugin in actuators])
-        self.serving = Serving("base")
-        self.memory = Memory(config.policy.consolidate)
-        self.doubts = Doubts(journal, self.memory if config.policy.memory else None, self._rendered)
-        self.doubts.on_change = self._believe
-        self.table = CorrectionTable(self.doubts.trusts)
-        self.store = Registry(config.agent.data / "adapters")
-        self.ingest = Ingest(journal, self.bus, self.table, self.catalogues.of, self.metrics, self._taught)
-        self.perception = Perception(
-            journal, self.bus, config.perception, loading.of_role(plugins, Perceiver),
-            zone=self.zone, actuators=self.catalogues.actuators, scopes=self.catalogues.scopes,
-        )  # fmt: skip
-        self.remembering = Remembering(
-            journal, policy, self.catalogues, self.memory, window=config.learner.window, weigh=self.doubts.weight
-        )
-        self.remembering.on_dispute = self._rule
-        if config.policy.memory:
-            self.doubts.until_remembered = self.remembering.until_begun
-        self.decider = Decider(
-            journal, self.bus, policy, self.catalogues, self.table, self.serving, config.policy, self.metrics,
-            memory=self.memory if config.policy.memory else None, seen=self.remembering.seen,
-        )  # fmt: skip
-        guard = Guard(config.guard, config.agent.data / "KILL", clock=time.time, monotonic=time.monotonic)
-        self.modes = Modes(dict(config.modes), _trusted(actuators), modes)
-        self.apprentice = Apprentice(
-            journal, self.catalogues, self.modes, config.guard.apprentice_bound, believes=self.doubts.believes
-        )
-        self.acting = Acting(
-            journal, self.bus, self.catalogues, actuators, loading.of_role(plugins, Rule), guard, self.modes, self.metrics,
-            zone=self.zone, expiry=config.guard.expiry, approval=config.guard.approval, apprentice=self.apprentice,
-        )  # fmt: skip
-        self.learner = Learner(
-            journal, self.bus, policy, self.catalogues, self.store, self.serving, config, self.metrics, policy.base,
-            memory=self.memory if config.policy.memory else None, doubts=self.doubts, timezone=self.zone,
-            prover=Proving(journal, policy, self.catalogues, self.store, cases.read(config.gate.must_pass)),
-        )  # fmt: skip
-        self.learner.on_serve = self.remembering.beside
-        self.probation = Probation(journal, policy, self.catalogues, self.learner, believes=self.doubts.believes)
-        self.drifting = Drifting(journal, self.learner, self.metrics)
-        self.shadowing = Shadowing(
-            journal, policy, self.catalogues, self.serving, self.decider, self.learner, feature=config.policy.memory
-        )
-        policy.on_busy = self.learner.yield_to
-        remembered = self.memory if config.policy.memory else None
-        self.explaining = Explaining(journal, policy, self.catalogues, self.store, self.serving, remembered)
-        self.versions = Versions(journal, policy, self.catalogues, self.store, policy.base)
-        self.counterfactuals = Counterfactuals(
-            journal, policy, self.catalogues, self.store, self.explaining, self.remembering, self.doubts, self.learner,
-            Apart(config, self.catalogues, self.learner, policy.base), memory=config.policy.memory,
-        )  # fmt: skip
-        self.restored = False
-        self.closing = False
-        self.children = {plugin.name: Child(plugin.name) for plugin in plugins}
-        self.control = Control(
-            config, journal, self.bus, self.catalogues, self.ingest, self.decider, self.acting, self.modes, self.learner, self.store,
-            self.remembering, self.doubts, self.apprentice, self.restore_taught, self.explaining, self.versions, self.counterfactuals,
-            health=self.health, topics=self.topics,
-        )  # fmt: skip
-
-    def _taught(self, decision: Decision, feedback: Feedback) -> None:
-        if feedback.action is not None:
-            self.catalogues.know(decision.scope, feedback.action)
-
-    def _rendered(self, scope: str, action: Action) -> str:
-        return self.catalogues.of(scope).render(action)
-
-    async def _believe(self, weights: Mapping[str, float]) -> None:
-        """Who is believed has changed."""
-        await self.restore_taught()
-        await self.remembering.reweigh(weights)
-        if self.restored and self.config.policy.memory and self.doubts.found.disputed:
-            self.remembering.again()  # another word may stand in a situation now
-
-    async def _rule(self) -> None:
-        """People want different things in one situation."""
-        await self.doubts.hear(await self.journal.words(self.config.learner.window))
-
-    async def restore_taught(self) -> None:
-        """What people taught: the corrections and the replies."""
-        words = await self.journal.words(self.config.learner.window)
-        self.table.restore(
-            await self.journal.corrections(), [word for word in words if word.id in self.doubts.found.upheld]
-        )
-        examples = await self.journal.examples(self.config.learner.window)
-        self.catalogues.know_only((example.scope, example.action) for example in examples)
+    closing = False
 
     async def restore(self) -> None:
         """All that the journal knows: what was taught, the state of the world, the serving adapter."""
@@ -184,7 +61,7 @@ class App:
         for critic in loading.of_role(self.plugins, Critic):
             for observation in world:
                 _noticed(critic, observation)  # it learns how things are; what it would say of the past is dropped
-        await self.learner.restore()
+        await self.releases.restore()
         self.restored = True
 
     async def stages(self, group: asyncio.TaskGroup) -> None:
@@ -247,38 +124,6 @@ class App:
             if not (self.bus.backlog or self.decider.backlog or self.acting.backlog):
                 return
             await asyncio.sleep(DRAIN_STEP)
-
-    def health(self) -> dict[str, Any]:
-        ready = {
-            "journal": self.journal.healthy,
-            "restored": self.restored,
-            "policy": self.policy.ready,
-            "broker": self.broker is None or self.broker.healthy,
-        }
-        broken = [
-            f"{child.name}: {child.error}"
-            for child in self.children.values()
-            if child.state in ("restarting", "quarantined")
-        ]
-        trainer = self.learner.process
-        return {
-            "ready": ready,
-            "processes": {
-                "daemon": os.getpid(),
-                "policy": self.policy.pid,
-                "trainer": trainer.pid if trainer is not None else None,
-                "broker": self.broker.pid if self.broker is not None else None,
-            },
-            "degraded": [f"{name} is not ready" for name, ok in ready.items() if not ok] + broken,
-            "plugins": [
-                {"name": p.name, "use": f"{type(p).__module__}:{type(p).__name__}", "roles": loading.roles_of(p),
-                 "state": self.children[p.name].state, "restarts": self.children[p.name].restarts}
-                for p in self.plugins
-            ],
-        }  # fmt: skip
-
-    def topics(self) -> dict[str, Any]:
-        return importlib.import_module("plugins.asyncapi").document(self.config)  # type: ignore[no-any-return]
 
 
 @asynccontextmanager
@@ -387,21 +232,3 @@ def _noticed(critic: Critic, message: Message) -> list[Feedback]:
     except Exception as error:  # the plugin border
         log.error("critic failed", plugin=critic.name, error=f"{type(error).__name__}: {error}")
         return []
-
-
-def _trusted(actuators: Sequence[Actuator]) -> frozenset[str]:
-    return frozenset(
-        tool.actuator for plugin in actuators if plugin.trusted for tools in plugin.tools().values() for tool in tools
-    )
-
-
-def zone_of(name: str) -> tzinfo:
-    """The time zone of `[agent] timezone`, the machine's if it is empty."""
-    if not name:
-        with suppress(OSError, ZoneInfoNotFoundError, ValueError, IndexError):
-            return ZoneInfo(str(Path("/etc/localtime").resolve()).split("zoneinfo/", 1)[1])
-        return datetime.now().astimezone().tzinfo or UTC  # no zone file: the present offset, without rules
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError):
-        raise BadConfig(f"[agent] timezone: there is no zone {name!r}; write one such as Europe/Vienna") from None

@@ -43,7 +43,7 @@ class Scorer(Protocol):
 
 
 class Releases(Protocol):
-    """The part of the learner that carries a judgement out."""
+    """The part of `learning.releases` that carries a judgement out."""
 
     async def confirm(self, reason: str) -> Release: ...
     async def release(self, adapter: str, *, why: str, reason: str = "") -> Release: ...

@@ -1,4 +1,4 @@
-"""What people take back, or change -> JOURNAL, then table, memory and learner: `forget` and `edit`.
+"""What people take back, or change -> JOURNAL, then table, memory and weights: `forget` and `edit`.
 
 What was said stays on record; nothing is learnt from it any more. Table and memory lose it at once, the weights by a cycle
 that makes them anew without it.
@@ -16,7 +16,7 @@ from msgspec import to_builtins
 from runtime.errors import BadInput, NotFound
 from runtime.ingest import TEXT, Ingest
 from runtime.journal import Journal
-from runtime.learning.learner import Learner
+from runtime.learning.unlearning import Unlearning
 from runtime.messages import Action, Feedback, Forgotten, derived_id, new_id
 from runtime.remembering import Remembering
 
@@ -31,11 +31,11 @@ class Retracting:
         journal: Journal,
         ingest: Ingest,
         remembering: Remembering,
-        learner: Learner,
+        unlearning: Unlearning,
         restore_taught: Callable[[], Awaitable[None]],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._journal, self._ingest, self._remembering, self._learner = journal, ingest, remembering, learner
+        self._journal, self._ingest, self._remembering, self._unlearning = journal, ingest, remembering, unlearning
         self._restore_taught, self._clock = restore_taught, clock
 
     async def forget(
@@ -74,8 +74,8 @@ class Retracting:
         """Table and memory at once; the weights by a cycle, or, if they never knew it, with the proof right away."""
         await self._restore_taught()
         self._remembering.forget(ids)
-        rebuilding = await self._learner.unlearn()
-        proof = None if rebuilding else await self._learner.proof()
+        rebuilding = await self._unlearning.unlearn()
+        proof = None if rebuilding else await self._unlearning.proof()
         return {"rebuilding": rebuilding, "proof": to_builtins(proof) if proof is not None else None}
 
 

@@ -51,7 +51,7 @@ class Pair(Protocol):
 
 
 class Releases(Protocol):
-    """The part of the learner that lets a candidate take part."""
+    """The part of `learning.releases` that lets a candidate take part."""
 
     def take_part(self, release: Release) -> None: ...
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from runtime.catalogue import DO_NOTHING, Catalogue, Tool
-from runtime.errors import BadConfig
+from runtime.errors import BadConfig, BadInput
 from runtime.messages import Action
 
 KNOWN_LIMIT = 500  # replies remembered as candidates, newest kept
@@ -48,6 +49,12 @@ class Catalogues:
 
     def all(self) -> dict[str, Catalogue]:
         return {scope: self.of(scope) for scope in self._tools}
+
+    def told(self, scope: str, action: Action) -> str:
+        """An action in words, also one that there is no tool for any more."""
+        with suppress(BadInput):
+            return self.of(scope).render(action)
+        return f"{action.tool} {action.arguments}" if action.arguments else action.tool
 
     def know_only(self, taught: Iterable[tuple[str, Action]]) -> None:
         """Remember these actions (by scope), oldest first, and no others."""

@@ -118,16 +118,16 @@ async def test_a_question_is_answered_once_and_never_put_again(tmp_path: Path) -
         await app.restore()
         async with asyncio.TaskGroup() as core:
             await app.stages(core)
-            first = await app.control.say(said, scope="desk")
+            first = await app.control.saying.say(said, scope="desk")
             assert (first["by"], first["question"]) == ("model", []), "untrained weights do not ask"
             app.serving.trust = replace(BASE, knowing=Knowing(missed=(0.3,) * 20, missed_alone=(0.3,) * 20))
-            asked = await app.control.say(said + " please", scope="desk")
+            asked = await app.control.saying.say(said + " please", scope="desk")
             assert (asked["by"], asked["action"], len(asked["question"])) == ("doubt", "ask", 3)
-            why = await app.control.explain(asked["id"])
+            why = await app.control.showing.explain(asked["id"])
             assert why["chance"] < 1
             assert why["plausible"][0] == asked["question"][0]
-            await app.control.feedback(asked["id"], "correction", action="card")
-            again = await app.control.say(said + " please", scope="desk")
+            await app.control.saying.feedback(asked["id"], "correction", action="card")
+            again = await app.control.saying.say(said + " please", scope="desk")
             assert (again["by"], again["action"], again["question"]) == ("table", "card", [])
             await app.remembering.until_known("desk", (await app.journal.examples(1))[0].text)
             assert [outcome.status for outcome in await app.journal.outcomes_of(asked["id"])] == ["asked"]

@@ -168,8 +168,14 @@ async def test_the_memory_can_be_switched_off_and_goes_on_remembering(house: Hou
 
 async def test_the_control_switches_it(tmp_path: Path) -> None:
     async with app.offline(config.load(None, agent={"data": tmp_path / "on"})) as control:
-        assert (await control.set_memory(False), (await control.status())["memory"]) == ({"memory": False}, False)
-        assert (await control.set_memory(True), (await control.status())["memory"]) == ({"memory": True}, True)
+        assert (await control.switching.set_memory(False), (await control.looking.status())["memory"]) == (
+            {"memory": False},
+            False,
+        )
+        assert (await control.switching.set_memory(True), (await control.looking.status())["memory"]) == (
+            {"memory": True},
+            True,
+        )
     async with app.offline(config.load(None, agent={"data": tmp_path / "off"}, policy={"memory": False})) as control:
         with pytest.raises(Unavailable, match=r"\[policy\] memory is false"):
-            await control.set_memory(True)
+            await control.switching.set_memory(True)

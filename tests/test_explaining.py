@@ -65,11 +65,11 @@ class Office:
 
     async def teaches(self, text: str, right: str) -> None:
         decision = await self.hears(text)
-        await self.app.control.feedback(decision.id, "correction", action=right, source="Ana")
+        await self.app.control.saying.feedback(decision.id, "correction", action=right, source="Ana")
         await self.app.remembering.until_known("desk", text)
 
     async def proof(self, decision: Decision) -> dict[str, Any]:
-        await self.app.control.prove(decision.id)
+        await self.app.control.showing.prove(decision.id)
         return await self.app.counterfactuals.until_over(decision.id)
 
 
@@ -109,7 +109,7 @@ async def test_an_explanation_from_the_first_lesson_to_the_proof(model: Base, tm
 
         by_memory = await there.hears("hello there my friend")
         assert (by_memory.actions[0].tool, by_memory.adapter) == ("greeting", "base")
-        mattered = await control.mattered(by_memory.id)
+        mattered = await control.showing.mattered(by_memory.id)
         strongest = max(mattered["pieces"], key=lambda piece: piece["both"])
         assert (mattered["action"], strongest["text"]) == ("greeting", "hello")
 
@@ -122,29 +122,29 @@ async def test_an_explanation_from_the_first_lesson_to_the_proof(model: Base, tm
         serving = app.serving.adapter
         assert cycle.state in ("released", "provisional"), cycle.reason
         by_weights = await there.hears("hello my dear")
-        before = (loaded(app), sorted(app.store.root.iterdir()), await control.adapters())
+        before = (loaded(app), sorted(app.store.root.iterdir()), await control.looking.adapters())
 
         told = await there.proof(by_weights)
         assert told["state"] == "done", told["why"]
         removed = {lesson["text"] for lesson in told["removed"]}
         assert removed <= set(TAUGHT["greeting"])
-        named = {c["text"] for c in (await control.explain(by_weights.id))["remembered"] if c["named"]}
+        named = {c["text"] for c in (await control.showing.explain(by_weights.id))["remembered"] if c["named"]}
         assert named == removed, "what is shown as a cause is what is left out"
         assert told["both"]["p_without"] < told["both"]["p"]
         assert told["weights"]["p_without"] < told["weights"]["p"]
-        assert (loaded(app), sorted(app.store.root.iterdir()), await control.adapters()) == before
+        assert (loaded(app), sorted(app.store.root.iterdir()), await control.looking.adapters()) == before
         assert (app.serving.adapter, app.learner.current, app.learner.beside) == (serving, None, None)
         assert list((tmp_path / "jobs").glob("apart-*")) == []
         assert (await app.journal.counts())["release"] == 1
 
-        changed = await control.changes(serving)
+        changed = await control.looking.changes(serving)
         assert (changed["id"], changed["since"], changed["lessons"]) == (serving, "base", {"new": 12, "gone": 0})
         assert {m["layer"] for m in changed["modules"]} == {0, 1, 2, 3}
         assert changed["share"] > 0
         assert changed["asked"] == 13
         assert 0 < len(changed["flips"]) <= 13, "a random model decides otherwise than one that was taught"
-        assert await control.changes(serving) is changed, "the same two are not asked again"
-        assert (await control.changes(serving, serving))["flips"] == []
+        assert await control.looking.changes(serving) is changed, "the same two are not asked again"
+        assert (await control.looking.changes(serving, serving))["flips"] == []
         assert loaded(app) == before[0]
 
 
@@ -156,17 +156,17 @@ async def test_what_cannot_be_explained_is_said_so_and_what_a_killed_daemon_left
         (directory / "adapter").mkdir(parents=True)
     async with office(model, tmp_path) as there:
         decision = await there.hears("hello")
-        assert (await there.app.control.mattered(decision.id))["pieces"] == []
+        assert (await there.app.control.showing.mattered(decision.id))["pieces"] == []
         told = await there.proof(decision)
         assert (told["state"], "nothing that people taught" in told["why"]) == ("failed", True)
         with pytest.raises(NotFound, match="nobody asked for a proof"):
-            await there.app.control.proof("dc-404")
+            await there.app.control.showing.proof("dc-404")
         with pytest.raises(NotFound, match="no adapter"):
-            await there.app.control.changes("0123456789ab")
+            await there.app.control.looking.changes("0123456789ab")
         assert (left.exists(), kept.exists()) == (False, True)
 
-        reply = await there.app.control.say("what is the weather")
-        mattered = await there.app.control.mattered(reply["id"])
+        reply = await there.app.control.saying.say("what is the weather")
+        mattered = await there.app.control.showing.mattered(reply["id"])
         assert (mattered["action"], mattered["against"]) == (reply["action"], ""), "words of its own have no runner-up"
         assert [piece["text"] for piece in mattered["pieces"]] == ["what", "is", "the", "weather"]
         assert any(piece["weights"] for piece in mattered["pieces"])

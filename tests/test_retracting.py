@@ -31,7 +31,7 @@ OFF = Action(tool="lamp", arguments={"level": "off"})
 
 @dataclass
 class Weights:
-    """What the learner answers; the real one has its own tests."""
+    """What the unlearning answers; the real one has its own tests."""
 
     told: int = 0
 
@@ -49,7 +49,7 @@ class House:
     table: CorrectionTable
     memory: Memory
     remembering: Remembering
-    learner: Weights
+    weights: Weights
     retracting: Retracting
 
     async def settled(self) -> None:
@@ -63,7 +63,7 @@ class House:
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
     async with Journal.open(tmp_path / "j.db") as journal:
-        table, memory, learner = CorrectionTable(), Memory(), Weights()
+        table, memory, weights = CorrectionTable(), Memory(), Weights()
         catalogues = Catalogues([{"room": (LAMP,)}])
         remembering = Remembering(journal, Looker(), catalogues, memory, window=9)
         ingest = Ingest(journal, Bus(), table, catalogues.of, Metrics())
@@ -75,8 +75,8 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         said = Feedback(id="fb-1", decision_id="dc-1", kind="correction", source="Ana", at=2.0, action=DIM)
         await ingest.emit(said)
         await remembering.learn(said)
-        retracting = Retracting(journal, ingest, remembering, learner, restore_taught, clock=lambda: 5.0)  # type: ignore[arg-type]
-        yield House(journal, table, memory, remembering, learner, retracting)
+        retracting = Retracting(journal, ingest, remembering, weights, restore_taught, clock=lambda: 5.0)  # type: ignore[arg-type]
+        yield House(journal, table, memory, remembering, weights, retracting)
 
 
 async def test_a_changed_word_is_obeyed_remembered_and_learnt_instead_of_the_old_one(house: House) -> None:
@@ -87,7 +87,7 @@ async def test_a_changed_word_is_obeyed_remembered_and_learnt_instead_of_the_old
     (word,) = await house.journal.words(9)
     assert (word.id, word.source, word.action, word.at) == (changed["id"], "Ana", OFF, 5.0)
     assert await house.journal.forgotten() == {"fb-1"}
-    assert house.learner.told == 1
+    assert house.weights.told == 1
 
 
 async def test_a_correction_that_was_a_mistake_becomes_an_acceptance(house: House) -> None:
@@ -132,13 +132,13 @@ async def test_with_the_daemon_down_what_serves_stays_until_it_is_made_anew(tmp_
     version(store, OLD, "fb-1")
     version(store, NEW, "fb-1")
     async with app.offline(settings) as control:
-        answer = await control.forget("fb-1")
+        answer = await control.saying.forget("fb-1")
         assert (answer["forgotten"], answer["rebuilding"], answer["proof"]) == (1, True, None)
         assert {manifest.id for manifest in store.list()} >= {OLD}
     async with Journal.open(tmp_path / "journal.db") as journal:
         await journal.put(Release(id="re-2", adapter="base", previous=OLD, why="rollback", at=4.0))
     async with app.offline(settings) as control:
-        await control.feedback("dc-1", "correction", action="nothing", source="Ana")
-        (word,) = [w for w in await control._journal.words(9)]
-        answer = await control.forget(word.id)
+        await control.saying.feedback("dc-1", "correction", action="nothing", source="Ana")
+        (word,) = [w for w in await control.saying._journal.words(9)]
+        answer = await control.saying.forget(word.id)
         assert (answer["rebuilding"], answer["proof"]["holds"], answer["proof"]["versions"]) == (False, True, 0)

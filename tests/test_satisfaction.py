@@ -184,15 +184,15 @@ async def filled(tmp_path: Path) -> config.Config:
 
 async def test_the_control_tells_it_with_the_daemon_down(tmp_path: Path) -> None:
     async with app.offline(await filled(tmp_path)) as control:
-        found = await control.satisfaction(days=1e6)
+        found = await control.looking.satisfaction(days=1e6)
         assert found["lately"] == found["all"]
         assert found["all"]["rating_trend"]["direction"] == "rising"
         assert found["all"]["override_trend"]["direction"] == "falling"
         assert found["versions"][-1]["complaints"] == "fewer"
-        status = await control.status()
+        status = await control.looking.status()
         assert (status["satisfaction"]["decisions"], status["memory"]) == (0, True)  # long ago
         with pytest.raises(BadInput, match="days is a number above 0"):
-            await control.satisfaction(days=-1.0)
+            await control.looking.satisfaction(days=-1.0)
 
 
 async def test_the_terminal_says_it_in_words(tmp_path: Path) -> None:

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from runtime.cli import asking, chatting, contentment, link, reasons, show, switching, teaching
+from runtime.cli import asking, backtesting, chatting, contentment, link, reasons, show, switching, teaching
 from runtime.cli.options import AsJson, ConfigFile
-
-DataFile = Annotated[
-    Path,
-    typer.Argument(help="Labelled history: JSON lines {input, output, domain?} or CSV.", exists=True, dir_okay=False),
-]
 
 
 def run(config: ConfigFile = None) -> None:
@@ -41,7 +35,8 @@ def demo(
     ] = 0,
 ) -> None:
     """Watch a small model being corrected over MQTT and change its behaviour (a few minutes)."""
-    _finish(importlib.import_module("plugins.house.demo").run(seed=seed, keep=keep, kill=kill))
+    if code := importlib.import_module("plugins.house.demo").run(seed=seed, keep=keep, kill=kill):
+        raise typer.Exit(code)
 
 
 def prune(
@@ -56,73 +51,6 @@ def prune(
 
     zeros = prune_base(source, target, share)
     typer.echo(f"{target}: {zeros:.1%} of all weights are zero; set [policy] model to it and let the gate judge")
-
-
-def backtest(
-    stream: DataFile,
-    holdout: Annotated[
-        Path, typer.Option(help="Labelled rows that are only scored, never learnt from.", exists=True, dir_okay=False)
-    ],
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N events of the stream.")] = None,
-    per_class: Annotated[int | None, typer.Option(min=1, help="At most N events of one output.")] = None,
-    learn_every: Annotated[
-        int | None, typer.Option(min=1, help="Learn after every N events; default: at 100, 200, 400 ...")
-    ] = None,
-    holdout_limit: Annotated[int | None, typer.Option(min=1, help="Only the first N rows of the holdout.")] = None,
-    instruction: Annotated[str, typer.Option(help="The system prompt; default: the configured one.")] = "",
-    actions: Annotated[
-        Path | None, typer.Option(help="A file with the actions, if the stream does not show all.", exists=True)
-    ] = None,
-    mqtt: Annotated[bool, typer.Option("--mqtt", help="Send events and feedback over the broker.")] = False,
-    teacher: Annotated[
-        str, typer.Option(help="What people say: `correct` (the right answer), `rate` or `override`.")
-    ] = "correct",
-    noise: Annotated[float, typer.Option(min=0, max=1, help="Share of corrections that are wrong.")] = 0.0,
-    hostile: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of feedback from people who lie, always alike.")
-    ] = 0.0,
-    sources: Annotated[int, typer.Option(min=1, help="How many people teach.")] = 10,
-    hostile_sources: Annotated[int, typer.Option(min=1, help="How many of them lie, with --hostile.")] = 2,
-    typos: Annotated[float, typer.Option(min=0, max=1, help="Share of the words that are mistyped or misheard.")] = 0.0,
-    oos: Annotated[
-        Path | None,
-        typer.Option(
-            help="Rows it should not answer: half of them choose when to refuse, half are scored.", exists=True
-        ),
-    ] = None,
-    must_pass: Annotated[
-        Path | None, typer.Option(help="Situations that every version has to pass, as `[gate] must_pass`.", exists=True)
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")] = 0,
-    report: Annotated[Path | None, typer.Option(help="Write the report to this JSON file.")] = None,
-    config: ConfigFile = None,
-    json: AsJson = False,
-) -> None:
-    """Put your own labelled history through the whole loop and see what the weights have learnt."""
-    from runtime import logging
-
-    module = importlib.import_module("runtime.backtest")
-    options = module.Options(
-        stream=stream, holdout=holdout, limit=limit, per_class=per_class, learn_every=learn_every, holdout_limit=holdout_limit,
-        instruction=instruction, actions=actions, mqtt=mqtt, teacher=teacher,
-        noise=noise, hostile=hostile, sources=sources, hostile_sources=hostile_sources, typos=typos, oos=oos, must_pass=must_pass, seed=seed, report=report, config=config or link.default_file(),
-    )  # fmt: skip
-    log = link.settings(config).log
-    if log.level == "info":  # hundreds of events a minute; the progress lines tell the story
-        log = log.model_copy(update={"level": "warning"})
-    logging.setup(log)
-    _finish(module.run(options, show.progress), json=json or report is None)
-
-
-def _finish(result: Any, *, json: bool = False) -> None:
-    """Wait for a coroutine; a number that is not 0 is the exit code, a report is printed if asked for."""
-    if inspect.iscoroutine(result):
-        result = asyncio.run(result)
-    if isinstance(result, dict):
-        if json:
-            show.as_json(result)
-    elif isinstance(result, int) and result:
-        raise typer.Exit(result)
 
 
 def topics(
@@ -162,7 +90,7 @@ def config(
         print(texts.dump(settings), end="")
         return
     from runtime import plugins
-    from runtime.app import zone_of
+    from runtime.parts import zone_of
     from runtime.roles import Context
 
     agent = settings.agent
@@ -182,7 +110,7 @@ app = typer.Typer(
     name="corrigible", help="The agent you correct once.", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
 )  # fmt: skip
 FIRST: list[Callable[..., None]] = [
-    run, demo, backtest, prune, chatting.chat, asking.status, asking.decisions, reasons.explain, asking.feedback, teaching.edit, teaching.forget, teaching.doubts, teaching.vouch,
+    run, demo, backtesting.backtest, prune, chatting.chat, asking.status, asking.decisions, reasons.explain, asking.feedback, teaching.edit, teaching.forget, teaching.doubts, teaching.vouch,
     teaching.sources, contentment.satisfaction, switching.learn,
 ]  # fmt: skip
 LAST: list[Callable[..., None]] = [

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 DEFAULT_FILE = Path("config.toml")
 TIMEOUT = 120.0  # seconds; a spoken sentence may wait for a decoded reply
-# What may be asked -> its address. The names are those of `runtime.control.Control`; arguments that are not in the
+# What may be asked -> its address. The names are those of the commands of `runtime.control`; arguments that are not in the
 # address go into the query of a GET and into the body of a POST.
 ROUTES = {
     "status": "GET /api/status",
@@ -162,5 +162,5 @@ async def _offline(config: Config, name: str, arguments: dict[str, Any]) -> Any:
 
     logging.setup(LogConfig(level="warning"))  # the answer is what a person wants to read, not the parts' own lines
     async with app.offline(config) as stand_in:
-        answer = await getattr(stand_in, name)(**arguments)
+        answer = await stand_in.command(name)(**arguments)
     return {**answer, **DOWN} if name == "status" else answer

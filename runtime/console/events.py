@@ -40,7 +40,7 @@ class Streams:
     async def _watch(self, control: Control) -> AsyncIterator[ServerSentEvent]:
         self.open += 1
         try:
-            with control.subscribe() as messages:
+            with control.showing.subscribe() as messages:
                 yield ServerSentEvent(event="hello", data="{}")
                 lost = 0
                 while (message := await self._next(messages)) is not None:
@@ -73,7 +73,7 @@ async def _event(control: Control, message: Message) -> ServerSentEvent:
 
 async def _shown(control: Control, message: Message) -> Any:
     if isinstance(message, Decision):
-        return await control.row(message)
+        return await control.showing.row(message)
     if isinstance(message, Outcome):
         return {"decision_id": message.decision_id, "status": message.status, "reason": message.reason}
     if isinstance(message, Feedback):

@@ -99,6 +99,7 @@ def application(control: Control, metrics: figures.Metrics, streams: events.Stre
     """All routes; the border (token, Host, Origin) is put around it by the server."""
     get = partial(_route, "GET")
     post = partial(_route, "POST")
+    looking, showing, saying, switching = control.looking, control.showing, control.saying, control.switching
     return Starlette(
         routes=[
             *(get(path, partial(_page, *page)) for path, page in PAGE.items()),
@@ -106,36 +107,36 @@ def application(control: Control, metrics: figures.Metrics, streams: events.Stre
             get("/readyz", partial(_readyz, control)),
             get("/metrics", partial(_metrics, control, metrics)),
             get("/events", partial(_events, control, streams)),
-            get("/api/status", _plain(control.status)),
+            get("/api/status", _plain(looking.status)),
             get("/api/decisions", partial(_decisions, control)),
-            get("/api/decisions/{id}", _by_id(control.explain)),
-            get("/api/decisions/{id}/mattered", _by_id(control.mattered)),
-            get("/api/decisions/{id}/proof", _by_id(control.proof)),
-            get("/api/modes", _plain(control.modes)),
-            get("/api/held", _plain(control.held)),
+            get("/api/decisions/{id}", _by_id(showing.explain)),
+            get("/api/decisions/{id}/mattered", _by_id(showing.mattered)),
+            get("/api/decisions/{id}/proof", _by_id(showing.proof)),
+            get("/api/modes", _plain(looking.modes)),
+            get("/api/held", _plain(looking.held)),
             get("/api/cycles", partial(_cycles, control)),
-            get("/api/adapters", _plain(control.adapters)),
-            get("/api/adapters/{id}", _by_id(control.adapter)),
+            get("/api/adapters", _plain(looking.adapters)),
+            get("/api/adapters/{id}", _by_id(looking.adapter)),
             get("/api/adapters/{id}/changes", partial(_changes, control)),
-            get("/api/doubts", _plain(control.doubted)),
-            get("/api/sources", _plain(control.sources)),
-            get("/api/curve", _plain(control.curve)),
+            get("/api/doubts", _plain(saying.doubted)),
+            get("/api/sources", _plain(saying.sources)),
+            get("/api/curve", _plain(looking.curve)),
             get("/api/satisfaction", partial(_satisfaction, control)),
-            get("/api/topics", _plain(control.topics)),
-            post("/api/feedback", _posted(GiveFeedback, lambda b: control.feedback(**msgspec.structs.asdict(b)))),
-            post("/api/forget", _posted(Forget, lambda b: control.forget(**msgspec.structs.asdict(b)))),
-            post("/api/edit", _posted(Edit, lambda b: control.edit(**msgspec.structs.asdict(b)))),
-            post("/api/vouch", _posted(Vouch, lambda b: control.vouch(b.names))),
-            post("/api/say", _posted(Say, lambda b: control.say(b.text, b.scope, b.who))),
-            post("/api/modes", _posted(SetMode, lambda b: control.set_mode(b.actuator, b.mode))),
-            post("/api/kill", _posted(Switch, lambda b: control.kill(b.on))),
-            post("/api/table", _posted(Switch, lambda b: control.set_table(b.on))),
-            post("/api/memory", _posted(Switch, lambda b: control.set_memory(b.on))),
-            post("/api/approve", _posted(Approve, lambda b: control.approve(b.command_id, b.yes))),
-            post("/api/learn", _posted(Empty, lambda _: control.learn())),
-            post("/api/decisions/{id}/prove", _by_id(control.prove)),
-            post("/api/rollback", _posted(Empty, lambda _: control.rollback())),
-            post("/api/adapters/{id}/promote", _by_id(control.promote)),
+            get("/api/topics", _plain(looking.topics)),
+            post("/api/feedback", _posted(GiveFeedback, lambda b: saying.feedback(**msgspec.structs.asdict(b)))),
+            post("/api/forget", _posted(Forget, lambda b: saying.forget(**msgspec.structs.asdict(b)))),
+            post("/api/edit", _posted(Edit, lambda b: saying.edit(**msgspec.structs.asdict(b)))),
+            post("/api/vouch", _posted(Vouch, lambda b: saying.vouch(b.names))),
+            post("/api/say", _posted(Say, lambda b: saying.say(b.text, b.scope, b.who))),
+            post("/api/modes", _posted(SetMode, lambda b: switching.set_mode(b.actuator, b.mode))),
+            post("/api/kill", _posted(Switch, lambda b: switching.kill(b.on))),
+            post("/api/table", _posted(Switch, lambda b: switching.set_table(b.on))),
+            post("/api/memory", _posted(Switch, lambda b: switching.set_memory(b.on))),
+            post("/api/approve", _posted(Approve, lambda b: switching.approve(b.command_id, b.yes))),
+            post("/api/learn", _posted(Empty, lambda _: switching.learn())),
+            post("/api/decisions/{id}/prove", _by_id(showing.prove)),
+            post("/api/rollback", _posted(Empty, lambda _: switching.rollback())),
+            post("/api/adapters/{id}/promote", _by_id(switching.promote)),
         ],
         exception_handlers={HTTPException: _http_error},
     )
@@ -220,13 +221,13 @@ async def _healthz(_: Request) -> Response:
 
 
 async def _readyz(control: Control, _: Request) -> Response:
-    status = await control.status()
+    status = await control.looking.status()
     ready = all(status["ready"].values())
     return _json({"ready": ready, "parts": status["ready"], "degraded": status["degraded"]}, 200 if ready else 503)
 
 
 async def _metrics(control: Control, metrics: figures.Metrics, _: Request) -> Response:
-    metrics.content((await control.satisfaction())["lately"])
+    metrics.content((await control.looking.satisfaction())["lately"])
     return Response(metrics.text(), headers={"Content-Type": figures.CONTENT_TYPE})
 
 
@@ -236,15 +237,15 @@ async def _events(control: Control, streams: events.Streams, _: Request) -> Resp
 
 async def _decisions(control: Control, request: Request) -> Response:
     query = request.query_params
-    return _json(await control.decisions(_limit(request, 50), query.get("before", ""), query.get("scope", "")))
+    return _json(await control.showing.decisions(_limit(request, 50), query.get("before", ""), query.get("scope", "")))
 
 
 async def _changes(control: Control, request: Request) -> Response:
-    return _json(await control.changes(request.path_params["id"], request.query_params.get("since", "")))
+    return _json(await control.looking.changes(request.path_params["id"], request.query_params.get("since", "")))
 
 
 async def _cycles(control: Control, request: Request) -> Response:
-    return _json(await control.cycles(_limit(request, 20)))
+    return _json(await control.looking.cycles(_limit(request, 20)))
 
 
 async def _satisfaction(control: Control, request: Request) -> Response:
@@ -253,7 +254,7 @@ async def _satisfaction(control: Control, request: Request) -> Response:
         days = float(text[:20])
     except ValueError:
         raise BadInput(f"days is a number above 0, not {text[:20]!r}") from None
-    return _json(await control.satisfaction(days))
+    return _json(await control.looking.satisfaction(days))
 
 
 def _limit(request: Request, default: int) -> int:

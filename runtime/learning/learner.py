@@ -1,4 +1,4 @@
-"""JOURNAL -> examples -> trainer process -> gate -> registry -> Release: decides when to learn, and swaps.
+"""JOURNAL -> examples -> trainer process -> gate -> version -> Release: decides when to learn, and carries a cycle through.
 
 The trainer is a process of low priority that never opens the database. Whatever happens to it (crash, NaN, out of
 memory, kill) leaves the serving adapter as it is and ends the cycle with a reason a person can read.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from runtime.bus import Bus, Subscription
 from runtime.config import Config, LearnerConfig
-from runtime.errors import CorrigibleError, Corrupt, NotFound
+from runtime.errors import CorrigibleError, Corrupt
 from runtime.journal import Journal
 from runtime.learning import (
     cases,
@@ -31,16 +31,16 @@ from runtime.learning import (
     gate,
     jobs,
     knowing,
-    ladder,
     plan,
-    registry,
     trainer,
     trust,
     windows,
 )
 from runtime.learning.memory import Memory
+from runtime.learning.releases import Releases
 from runtime.learning.trust import Trust
-from runtime.messages import Cycle, Example, Feedback, Message, Release, new_id
+from runtime.learning.unlearning import Unlearning
+from runtime.messages import Cycle, Example, Feedback, new_id
 from runtime.metrics import Metrics
 from runtime.situations import Catalogues
 
@@ -49,36 +49,12 @@ TUNED = "tuned"  # the journal's note of settings that a search has found
 POLL = 0.5  # seconds between looks at the clock and at the trainer's progress
 
 
-class Loader(Protocol):
-    """The part of the policy that a release needs."""
-
-    async def load(self, adapter: str, directory: Path) -> list[float]: ...
-    async def unload(self, adapter: str) -> None: ...
-
-
-class Pointer(Protocol):
-    adapter: str
-    trust: Trust
-    against: tuple[str, Trust] | None
-    share: float
-
-    @property
-    def deciding(self) -> str: ...
-
-
 class Believer(Protocol):
     """Who says which examples are believed."""
 
     async def look(self, examples: Sequence[Example]) -> list[Example]: ...
     def trust(self, source: str) -> float: ...
     def report(self) -> dict[str, Any]: ...
-
-
-class Prover(Protocol):
-    """Who shows that what was taken back is unlearnt."""
-
-    async def begin(self, adapter: str) -> None: ...
-    async def proof(self, adapter: str, removed: Collection[str] = ()) -> Message: ...
 
 
 class Activity(Protocol):
@@ -95,31 +71,26 @@ class Learner:
         self,
         journal: Journal,
         bus: Bus,
-        policy: Loader,
         catalogues: Catalogues,
-        store: registry.Registry,
-        serving: Pointer,
+        releases: Releases,
+        unlearning: Unlearning,
         config: Config,
         metrics: Metrics,
         model: Callable[[], jobs.Base],
         *,
         memory: Memory | None = None,
         doubts: Believer | None = None,
-        prover: Prover | None = None,
         clock: Callable[[], float] = time.time,
         timezone: tzinfo | None = None,
     ) -> None:
         self._journal = journal
         self._bus = bus
-        self._policy = policy
         self._catalogues = catalogues
-        self._store = store
-        self._serving = serving
+        self._releases, self._unlearning = releases, unlearning
         self._config = config
         self._metrics = metrics
         self._model = model
-        self._memory, self._doubts, self._prover = memory, doubts, prover
-        self._under_way: frozenset[str] = frozenset()  # ids of the feedback that the running cycle may train on
+        self._memory, self._doubts = memory, doubts
         self._clock = clock
         self._timezone = timezone
         self._partial = False  # what serves was trained on a part of the examples
@@ -133,9 +104,6 @@ class Learner:
         self.process: trainer.Trainer | None = None
         self.spare: trainer.Trainer | None = None  # has the model loaded and waits for a job
         self.beside: trainer.Trainer | None = None  # trains apart from all cycles (`runtime.learning.apart`)
-        self._loaded: list[str] = []  # adapters the worker holds, newest last
-        # told which versions decide from now on
-        self.on_serve: Callable[[Mapping[str, registry.Manifest]], Awaitable[None]] = _nobody
 
     def ask(self) -> None:
         """Start a cycle as soon as none is running."""
@@ -144,32 +112,6 @@ class Learner:
     def drifted(self, reason: str) -> None:
         """People's habits, or what comes in, have changed: a cycle is due as soon as one may begin by itself."""
         self._drift = reason
-
-    async def unlearn(self) -> bool:
-        """Feedback was taken back. True if the serving weights were taught by it, or others are being so: a cycle will make
-        new ones. Versions that do not serve go at once."""
-        forgotten = await self._journal.forgotten()
-        against = self._serving.against
-        if against is not None and not forgotten.isdisjoint(self._lessons_of(against[0])):
-            await self._serve(self._serving.adapter)  # alone from now on
-        if await self._tainted() or not forgotten.isdisjoint(self._under_way):
-            self.ask()
-            return True
-        await self._remove_taught_by(forgotten)
-        return False
-
-    async def proof(self) -> Message | None:
-        """That nothing is left of what was taken back, or what is."""
-        return await self._prover.proof(self._serving.adapter) if self._prover is not None else None
-
-    async def _tainted(self) -> bool:
-        return not (await self._journal.forgotten()).isdisjoint(self._champions_lessons())
-
-    async def _remove_taught_by(self, forgotten: frozenset[str]) -> tuple[str, ...]:
-        """No version but what serves is left that was taught by this."""
-        against = self._serving.against
-        protected = {self._serving.adapter, *([against[0]] if against is not None else [])}
-        return await asyncio.to_thread(self._store.remove_taught_by, forgotten, protected=protected)
 
     async def run(self, feedbacks: Subscription[Feedback], activity: Activity) -> None:
         await self._close_interrupted()
@@ -241,7 +183,7 @@ class Learner:
         done = next((c for c in cycles if c.state in ("released", "provisional", "rejected")), None)
         self._new = await self._journal.feedback_since(done.started_at if done else 0.0)
         self._partial = bool(done and done.report.get("partial"))
-        await self.unlearn()
+        await self._unlearning.unlearn()
 
     async def cycle(self, whole: bool = False) -> Cycle:
         """One cycle; returns how it ended, never raises for what the trainer does. `whole`: train on everything, however
@@ -254,51 +196,44 @@ class Learner:
         except (CorrigibleError, OSError) as error:
             return await self._finish(self.current or cycle, "failed", str(error))
         finally:
-            self.current, self._under_way = None, frozenset()
+            self.current = None
+            self._unlearning.over()
 
     async def _learn(self, cycle: Cycle, whole: bool) -> Cycle:
         settings = await self._settings(changed=bool(cycle.reason))
         disliked = settings.objective in ("kto", "reward")
         words = await self._journal.words(settings.window, disliked)
-        self._under_way = frozenset(word.id for word in words)
+        tainted = await self._unlearning.begin([word.id for word in words])
         examples = await self._believed(words, settings)
-        tainted = await self._tainted()
-        if tainted and self._prover is not None:
-            await self._prover.begin(self._serving.adapter)
         if not examples:
             ended = await self._finish(cycle, "failed", "there is no feedback to learn from yet")
-            return await self._unlearnt(ended, "base") if tainted else ended
-        trained = frozenset() if tainted else self._champions_lessons(judged=True)
-        train, held = curation.split(examples, settings, self._render, trained)
+            return await self._unlearnt(ended, tainted)
+        champion, known = ("", frozenset[str]()) if tainted else self._releases.champion()
+        train, held = curation.split(examples, settings, self._render, known)
         speed = 0.0 if whole or tainted else plan.speed(await self._journal.cycles())
-        champion = "" if tainted else self._judged(self._serving.deciding)  # what must be unlearnt is no measure
-        planned = plan.make(train, settings, speed=speed, champion=champion, trained=trained)
-        lineage = [id for e in planned.train for id in (e.id, *e.also)] + sorted(trained if planned.partial else ())
-        directory = await self._write_job(cycle, planned, held, champion, tune=settings.tune and whole)
+        planned = plan.make(train, settings, speed=speed, champion=champion, trained=known)
+        lineage = [id for e in planned.train for id in (e.id, *e.also)] + sorted(known if planned.partial else ())
+        directory = await self._write_job(cycle, planned, held, champion, known, tune=settings.tune and whole)
         cycle = await self._progress(cycle, examples=len(examples))
         log.info("cycle", id=cycle.id, examples=len(planned.train), held_out=len(held), partial=planned.partial)
         report = replace(
             await self._train(cycle, directory, settings),
             partial=planned.partial,
-            new=sum(example.id not in trained for example in train) / max(len(train), 1),
+            new=sum(example.id not in known for example in train) / max(len(train), 1),
         )
         self._partial = planned.partial
         if report.tuned:
             found = await self._journal.metadata(TUNED) or {}
             await self._journal.set_metadata(TUNED, {**found, **report.tuned})
         ended = await self._judge(cycle, directory, report, examples_at=max(e.at for e in examples), lineage=lineage)
-        return await self._without_forgotten(ended, tainted)
+        return await self._unlearnt(ended, tainted)
 
-    async def _without_forgotten(self, ended: Cycle, tainted: bool) -> Cycle:
-        """`tainted`: the cycle was made because of what serves. What was taken back while it ran needs another one."""
-        if tainted:
-            rejected = ended.state == "rejected"
-            ended = await self._unlearnt(ended, "base" if rejected else self._serving.adapter)
-        if await self._tainted():
-            self.ask()
-        elif not tainted and not (await self._journal.forgotten()).isdisjoint(self._under_way):
-            ended = await self._unlearnt(ended, self._serving.adapter)
-        return ended
+    async def _unlearnt(self, ended: Cycle, tainted: bool) -> Cycle:
+        """Where it was to unlearn something, its report proves that nothing is left of it."""
+        proof = await self._unlearning.end(tainted=tainted, released=ended.state in ("released", "provisional"))
+        if proof is None:
+            return ended
+        return await self._told(replace(ended, report={**ended.report, "unlearnt": msgspec.to_builtins(proof)}))
 
     async def _believed(self, words: Sequence[Example], settings: LearnerConfig) -> list[Example]:
         """One example a situation, without what is doubted, and what each counts: where the newest word is doubted, the one
@@ -307,21 +242,6 @@ class Learner:
             return curation.weighed(duplicates.merged(words), settings, lambda source: 1.0)
         believed = await self._doubts.look(words)
         return curation.weighed(duplicates.merged(believed), settings, self._doubts.trust)
-
-    async def _unlearnt(self, ended: Cycle, adapter: str) -> Cycle:
-        """This serves now, and no version that was taught by what was taken back is left; the cycle's report proves it."""
-        if self._serving.adapter != adapter:
-            await self.release(adapter, why="forget")
-        await self._serve(adapter)  # alone: the other side of a trial may be among those that go
-        gone = await self._remove_taught_by(await self._journal.forgotten())
-        log.info("unlearnt", serving=adapter, removed=gone)
-        if self._prover is None:
-            return ended
-        proof = msgspec.to_builtins(await self._prover.proof(adapter, gone))
-        proven = replace(ended, report={**ended.report, "unlearnt": proof})
-        await self._journal.put(proven)
-        await self._bus.publish(proven)
-        return proven
 
     async def recipe(self) -> LearnerConfig:
         """How a cycle would train now."""
@@ -335,8 +255,10 @@ class Learner:
         return settings.model_copy(update={**(found or {}), "half_life": half_life})
 
     async def _write_job(
-        self, cycle: Cycle, planned: plan.Plan, held: Sequence[Example], champion: str, *, tune: bool
-    ) -> Path:
+        self, cycle: Cycle, planned: plan.Plan, held: Sequence[Example], champion: str, known: frozenset[str],
+        *, tune: bool,
+    ) -> Path:  # fmt: skip
+        """`champion`: the weights that the candidate is compared with, `known`: what they were taught."""
         directory = (self._config.agent.data / "jobs" / cycle.id).absolute()
         job = jobs.Job(
             base=await asyncio.to_thread(self._model),
@@ -349,7 +271,7 @@ class Learner:
             partial=planned.partial,
             cases=self._cases,
             consolidate=self._config.policy.consolidate < 1,
-            learnt=tuple(sorted(self._champions_lessons(judged=True))) if champion else (),
+            learnt=tuple(sorted(known)),
             states=str((self._config.agent.data / "states").absolute()),
         )
         logged, reference = await evidence.logged(self._journal), await evidence.situations(self._journal)
@@ -381,10 +303,9 @@ class Learner:
         self, cycle: Cycle, directory: Path, report: jobs.Report, *, examples_at: float, lineage: list[str]
     ) -> Cycle:
         verdict = gate.judge(report, self._config.gate)
-        adapter = await asyncio.to_thread(
-            self._store.publish, directory, parent=self._serving.deciding, lineage=lineage, verdict=verdict.reason,
-            trust=await self._trust(directory, report),
-        )  # fmt: skip
+        adapter = await self._releases.publish(
+            directory, lineage=lineage, verdict=verdict.reason, trusted=await self._trust(directory, report)
+        )
         doubts = self._doubts.report() if self._doubts is not None else {}
         told = msgspec.to_builtins(replace(report, judged=(), learnt=()))
         facts = {**told, **doubts, "habits": cycle.reason, "adapter": adapter}
@@ -393,7 +314,7 @@ class Learner:
             return await self._finish(cycle, "rejected", verdict.reason)
         ended = replace(cycle, state=verdict.state, reason=verdict.reason, ended_at=self._clock(), progress=1.0)
         try:
-            await self.release(adapter, why="gate", provisional=verdict.state == "provisional", cycle=ended)
+            await self._releases.release(adapter, why="gate", provisional=verdict.state == "provisional", cycle=ended)
         except Corrupt as error:
             return await self._finish(cycle, "rejected", str(error))
         live = replace(
@@ -417,153 +338,21 @@ class Learner:
             await asyncio.sleep(0)
         return await asyncio.to_thread(knowing.fit, seen)
 
-    async def release(
-        self,
-        adapter: str,
-        *,
-        why: str,
-        provisional: bool = False,
-        by: str = "corrigible",
-        reason: str = "",
-        cycle: Cycle | None = None,
-    ) -> Release:
-        """Load, prove, commit, flip. Raises Corrupt if what would serve is not what was trained."""
-        if adapter != "base":
-            await self._prove(adapter)
-        previous = self._serving.deciding
-        against = self._proven() if provisional and not await self._tainted() else ""
-        release = Release(
-            id=new_id("re"), adapter=adapter, previous=previous, why=why, provisional=provisional, against=against,
-            shadow=self._config.gate.shadow if against not in ("", "base", adapter) else 0, by=by, reason=reason,
-            at=self._clock(),
-        )  # fmt: skip
-        await self._journal.put(release, *([cycle] if cycle is not None else []))
-        await self._serve(adapter, against, silent=release.shadow > 0)
-        self._metrics.releases.labels(why).inc()
-        log.info("released", adapter=adapter, previous=previous, why=why, provisional=provisional, reason=reason)
-        await self._bus.publish(release)
-        await self._forget_old(adapter, previous, against)
-        return release
-
-    def _proven(self) -> str:
-        """What a provisional version has to prove itself against: what serves, or, if that is on trial itself against
-        another trained version, that one, so that a row of trials cannot lead downhill."""
-        against = self._serving.against
-        return against[0] if against is not None else self._serving.adapter
-
-    async def confirm(self, reason: str) -> Release:
-        """The provisional version that serves has proven itself."""
-        newest = await self._journal.serving()
-        if newest is None or not newest.provisional:
-            raise NotFound("no provisional version serves")
-        release = replace(
-            newest, id=new_id("re"), why="probation", provisional=False, against="", by="corrigible", reason=reason,
-            previous=newest.against or newest.previous, at=self._clock(),
-        )  # fmt: skip
-        await self._journal.put(release)
-        await self._serve(newest.adapter)
-        log.info("confirmed", adapter=newest.adapter, reason=reason)
-        await self._bus.publish(release)
-        return release
-
-    def take_part(self, release: Release) -> None:
-        """The version on trial was in shadow; from here on it makes its share of the decisions."""
-        against = self._serving.against
-        if against is None or (release.adapter, release.against) != (self._serving.adapter, against[0]):
-            return  # another one is on trial by now
-        self._serving.share = self._config.gate.share
-        log.info("takes part", adapter=self._serving.adapter, share=self._serving.share)
-
-    async def _serve(self, adapter: str, against: str = "", *, silent: bool = False) -> None:
-        """The flip: from here on decisions use this one; `against` another trained one, only a share of them, or none
-        while it is `silent`."""
-        shared = against not in ("", "base", adapter)
-        self._serving.against = (against, self._trusted(against)) if shared else None
-        self._serving.share = 0.0 if shared and silent else self._config.gate.share
-        self._serving.adapter, self._serving.trust = adapter, self._trusted(adapter)
-        deciding = (adapter, against) if shared else (adapter,)
-        await self.on_serve({one: self._store.manifest(one) for one in deciding if one != "base"})
-
-    def _trusted(self, adapter: str) -> Trust:
-        return trust.BASE if adapter == "base" else trust.trust_of(self._store.manifest(adapter).scores)
-
-    async def _prove(self, adapter: str) -> None:
-        manifest = await asyncio.to_thread(self._store.verify, adapter, self._model().revision)
-        served = await self._policy.load(adapter, self._store.directory(adapter))
-        registry.same_fingerprint(adapter, manifest.fingerprint, served)
-        if adapter not in self._loaded:
-            self._loaded.append(adapter)
-
-    async def _forget_old(self, *needed: str) -> None:
-        """The worker keeps what serves and what served before it (an instant rollback); the disk keeps `[gate] keep`."""
-        for adapter in [a for a in self._loaded if a not in needed]:
-            self._loaded.remove(adapter)
-            with suppress(CorrigibleError):  # a worker that died holds nothing
-                await self._policy.unload(adapter)
-        await asyncio.to_thread(self._store.prune, self._config.gate.keep, protected=set(needed))
-
-    async def restore(self) -> None:
-        """At start: serve the newest release that still verifies, else the base model; say so if it is not the newest."""
-        for release in await self._journal.releases():
-            if release.adapter == "base":
-                break
-            try:
-                await self._prove(release.adapter)
-            except CorrigibleError as error:
-                log.error("adapter is not usable", adapter=release.adapter, reason=str(error))
-                continue
-            silent = ladder.rung(release, await ladder.watched(self._journal, release)) == "shadow"
-            await self._serve(release.adapter, await self._still_there(release.against), silent=silent)
-            return
-        await self._serve("base")
-
-    async def _still_there(self, adapter: str) -> str:
-        """The version on the other side of a trial, if it can be loaded."""
-        if adapter in ("", "base"):
-            return adapter
-        with suppress(CorrigibleError):
-            await self._prove(adapter)
-            return adapter
-        return ""
-
-    async def rollback(self, by: str = "") -> Release:
-        """Back to what served before the newest release."""
-        newest = await self._journal.serving()
-        if newest is None:
-            raise NotFound("nothing was ever released: the base model serves")
-        return await self.release(newest.previous, why="rollback", by=by)
-
     def _render(self, scope: str, action: object) -> str:
         return self._catalogues.of(scope).render(action)  # type: ignore[arg-type]
 
-    def _champions_lessons(self, *, judged: bool = False) -> frozenset[str]:
-        """Ids of the feedback that what serves was trained on; `judged`: what the champion was, when it was judged."""
-        return self._lessons_of(self._serving.deciding if judged else self._serving.adapter, judged=judged)
-
-    def _lessons_of(self, adapter: str, *, judged: bool = False) -> frozenset[str]:
-        if adapter == "base":
-            return frozenset()
-        manifest = self._store.manifest(adapter)
-        return frozenset(manifest.lineage) - frozenset(manifest.held_out if judged else ())
-
-    def _judged(self, adapter: str) -> str:
-        """Directory of the weights that a candidate is compared with: without what both are judged by."""
-        return "" if adapter == "base" else str(self._store.judged(adapter))
-
     async def _progress(self, cycle: Cycle, **changes: object) -> Cycle:
         self.current = replace(cycle, **changes)
-        await self._journal.put(self.current)
-        await self._bus.publish(self.current)
-        return self.current
+        return await self._told(self.current)
 
     async def _finish(self, cycle: Cycle, state: str, reason: str) -> Cycle:
-        done = replace(cycle, state=state, reason=reason, ended_at=cycle.ended_at or self._clock(), progress=1.0)
-        await self._journal.put(done)
+        ended_at = cycle.ended_at or self._clock()
+        done = await self._told(replace(cycle, state=state, reason=reason, ended_at=ended_at, progress=1.0))
         self._metrics.cycles.labels(state).inc()
         log.info("cycle ended", id=done.id, state=state, reason=reason)
-        await self._bus.publish(done)
         return done
 
-
-async def _nobody(versions: Mapping[str, registry.Manifest]) -> None:
-    """Before the parts are wired."""
+    async def _told(self, cycle: Cycle) -> Cycle:
+        await self._journal.put(cycle)
+        await self._bus.publish(cycle)
+        return cycle

@@ -48,13 +48,17 @@ class File:
         return iter(self._entries)
 
     def read(self, name: str) -> Array:
-        """One tensor. Raises Corrupt for a type that no adapter has."""
+        """One tensor. Raises Corrupt for a type that no adapter has, and where the file ends too early."""
         entry = self._entries[name]
         if entry.dtype not in TYPES:
             raise Corrupt(f"{self._path}: tensor {name} has the type {entry.dtype}, which no adapter has")
         start, end = entry.data_offsets
-        values = np.frombuffer(self._raw[self._start + start : self._start + end].tobytes(), TYPES[entry.dtype])
+        try:
+            raw = self._raw[self._start + start : self._start + end].tobytes()
+            values = np.frombuffer(raw, TYPES[entry.dtype]).reshape(entry.shape)
+        except ValueError as error:
+            raise Corrupt(f"{self._path}: tensor {name} is not whole: {error}") from None
         if entry.dtype == "BF16":  # the upper half of a float32
             values = (values.astype("<u4") << 16).view("<f4")
         kind = np.int64 if values.dtype.kind == "i" else np.float32
-        return values.astype(kind, copy=False).reshape(entry.shape)
+        return values.astype(kind, copy=False)

@@ -82,9 +82,10 @@ def decision(id: str = "d-1") -> Decision:
 
 
 class Remembered:
-    """Answers like `Control`; every call is kept in `calls`."""
+    """Answers like every part of `Control`; every call is kept in `calls`."""
 
     def __init__(self) -> None:
+        self.looking = self.showing = self.saying = self.switching = self
         self.bus = Bus()
         self.calls: list[tuple[Any, ...]] = []
         self.ready = {"journal": True, "policy": True, "broker": True}

@@ -129,3 +129,11 @@ def test_what_is_no_safetensors_file_is_said_so(tmp_path: Path, raw: bytes) -> N
     (tmp_path / "x.safetensors").write_bytes(raw)
     with pytest.raises(Corrupt, match="cannot be read"):
         File(tmp_path / "x.safetensors")
+
+
+def test_a_tensor_that_is_cut_off_is_said_so(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_file({"whole": torch.ones(4)}, path)
+    path.write_bytes(path.read_bytes()[:-6])
+    with pytest.raises(Corrupt, match="tensor whole is not whole"):
+        File(path).read("whole")

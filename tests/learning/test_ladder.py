@@ -26,6 +26,8 @@ from runtime.learning.monitor import UP
 from runtime.learning.offpolicy import Estimate
 from runtime.learning.reference import Drift
 from runtime.learning.registry import Registry
+from runtime.learning.releases import Releases
+from runtime.learning.unlearning import Unlearning
 from runtime.messages import Action, Cycle, Decision, Feedback
 from runtime.metrics import Metrics
 from runtime.policy.backbone import Backbone
@@ -79,6 +81,8 @@ class House:
 
     journal: Journal
     learner: Learner
+    releases: Releases
+    store: Registry
     decider: Decider
     serving: Serving
     shadowing: Shadowing
@@ -121,15 +125,19 @@ async def house(folder: Path, model: Base, policy: Local) -> AsyncIterator[House
         decider = Decider(
             journal, bus, policy, rooms, CorrectionTable(), serving, settings.policy, Metrics(), clock=lambda: 1.0
         )
+        store = Registry(folder / "adapters")
+        releases = Releases(
+            journal, bus, policy, store, serving, settings.gate, Metrics(), lambda: model, clock=lambda: 1.0
+        )
         learner = Learner(
-            journal, bus, policy, rooms, Registry(folder / "adapters"), serving, settings, Metrics(), lambda: model,
-            clock=lambda: 1.0,
+            journal, bus, rooms, releases, Unlearning(journal, store, serving, releases), settings, Metrics(),
+            lambda: model, clock=lambda: 1.0,
         )  # fmt: skip
-        await learner.restore()
+        await releases.restore()
         yield House(
-            journal, learner, decider, serving,
-            Shadowing(journal, policy, rooms, serving, decider, learner, feature=False, clock=lambda: 1.0),
-            Probation(journal, policy, rooms, learner, clock=lambda: 1.0),
+            journal, learner, releases, store, decider, serving,
+            Shadowing(journal, policy, rooms, serving, decider, releases, feature=False, clock=lambda: 1.0),
+            Probation(journal, policy, rooms, releases, clock=lambda: 1.0),
         )  # fmt: skip
 
 
@@ -146,7 +154,7 @@ async def taught(at: House) -> str:
     assert first.state == "provisional", first.reason
     assert first.report["drift"] is None, "the base model was never taught: nothing to measure a change by"
     assert await at.rung() == "full"
-    await at.learner.confirm("for the test")
+    await at.releases.confirm("for the test")
     return first.adapter
 
 
@@ -164,7 +172,7 @@ async def test_from_shadow_to_full_over_restarts(tmp_path: Path, model: Base, po
         )
         assert f"of {seen.situations} reference decisions" in ended.reason
         second = ended.adapter
-        assert msgspec.convert(at.learner._store.manifest(second).scores["drift"], Drift) == seen
+        assert msgspec.convert(at.store.manifest(second).scores["drift"], Drift) == seen
         assert (await at.rung(), at.serving.share) == ("shadow", 0.0)
         assert (await at.decides("Good night.")).adapter == first
     async with house(tmp_path, model, policy) as at:  # restarted in shadow

@@ -17,13 +17,13 @@ from runtime.learning.registry import MANIFEST, WEIGHTS, Registry
 from runtime.messages import Action, Example
 
 
-def finished(directory: Path, value: float = 0.5, held: Sequence[Example] = ()) -> Path:
+def finished(directory: Path, value: float = 0.5, held: Sequence[Example] = (), kind: type = np.float32) -> Path:
     """A job directory as the trainer leaves it; what was `held` out was learnt in the end."""
     job = Job(base=Base(directory="/models/x", revision="rev1", dtype="float32"), instruction="x", catalogues={})
     jobs.write(directory, job, [], held)
     for made, number in ((jobs.ADAPTER, value), *([(jobs.JUDGED, value / 2)] if held else [])):
         (directory / made).mkdir()
-        safetensors.numpy.save_file({"lora_A": np.full((4, 8), number, np.float32)}, directory / made / WEIGHTS)
+        safetensors.numpy.save_file({"lora_A": np.full((4, 8), number, kind)}, directory / made / WEIGHTS)
         (directory / made / "adapter_config.json").write_text("{}")
     report = Report(
         examples=1, holdout=0, seconds=1.0, examples_per_second=1.0, epochs=1, early_stopped=False, candidate=Scores(),
@@ -78,10 +78,17 @@ def test_a_version_that_learnt_nothing_more_is_its_own_measure(store: Registry, 
     assert store.judged(adapter) == store.directory(adapter)
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float16])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_numbers_that_are_not_finite_are_found(store: Registry, tmp_path: Path, value: float) -> None:
-    adapter = published(store, finished(tmp_path / "job", value))
+def test_numbers_that_are_not_finite_are_found(store: Registry, tmp_path: Path, value: float, kind: type) -> None:
+    adapter = published(store, finished(tmp_path / "job", value, kind=kind))
     with pytest.raises(Corrupt, match="not finite"):
+        store.verify(adapter)
+
+
+def test_numbers_of_a_kind_that_no_adapter_has_are_found(store: Registry, tmp_path: Path) -> None:
+    adapter = published(store, finished(tmp_path / "job", 1, kind=np.uint8))
+    with pytest.raises(Corrupt, match="has the type U8, which no adapter has"):
         store.verify(adapter)
 
 
