@@ -45,7 +45,7 @@ class Scorer(Protocol):
 class Releases(Protocol):
     """The part of `learning.releases` that carries a judgement out."""
 
-    async def confirm(self, reason: str) -> Release: ...
+    async def confirm(self, proven: Release, reason: str) -> Release: ...
     async def release(self, adapter: str, *, why: str, reason: str = "") -> Release: ...
 
 
@@ -102,9 +102,11 @@ class Probation:
             return
         right = await self._right(example.scope, example.text, example.action, release.adapter, release.against)
         trial = trial.after(*right, decision.id)
+        if await self._journal.serving() != release:
+            return  # another one was released while the two were asked
         await self._journal.set_metadata(ladder.TRIED, msgspec.to_builtins(trial))
         if trial.ending == "better":
-            await self._releases.confirm(f"proven against {release.against}: {trial}")
+            await self._releases.confirm(release, f"proven against {release.against}: {trial}")
         elif trial.ending == "worse":
             reason = f"{release.adapter} did worse than {release.against}: {trial}"
             log.warning("taken back", reason=reason)
@@ -118,6 +120,8 @@ class Probation:
         complaints = [[any(map(_complains, one.said)) for one in lived] for lived in (before, now)]
         wealth = monitor.worse(*complaints)
         if wealth < monitor.TAKEN or not await self._would_do_better(release):
+            return
+        if await self._journal.serving() != release:
             return
         reason = (
             f"people complained about {sum(complaints[1])} of {len(now)} decisions of {release.adapter}, "

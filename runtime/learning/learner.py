@@ -46,6 +46,7 @@ from runtime.situations import Catalogues
 
 log = structlog.get_logger("learner")
 TUNED = "tuned"  # the journal's note of settings that a search has found
+AGAIN = 60.0  # seconds after which a cycle that failed is tried again; twice as many after every further one
 POLL = 0.5  # seconds between looks at the clock and at the trainer's progress
 
 
@@ -99,6 +100,8 @@ class Learner:
         self._asked = asyncio.Event()
         self._new = 0  # feedbacks since the last cycle began
         self._drift = ""  # what changed since then
+        self._failures = 0  # cycles in a row that failed
+        self._owed = False  # the last of them was to unlearn something
         self._last = clock()
         self.current: Cycle | None = None
         self.process: trainer.Trainer | None = None
@@ -158,8 +161,14 @@ class Learner:
     def _due(self, activity: Activity) -> str:
         """Why a cycle is due by itself; "" if it is not."""
         settings, now = self._config.learner, self._clock()
+        if self._failures and now - self._last < AGAIN * 2.0 ** min(self._failures - 1, 6):
+            return ""
         resting = bool(settings.idle) and now - activity.last_at >= settings.idle
-        if not settings.enabled or not (self._new or (self._partial and resting)) or not self._allowed(now):
+        if not settings.enabled or not self._allowed(now):
+            return ""
+        if self._owed:
+            return "forget"
+        if not (self._new or (self._partial and resting)):
             return ""
         if resting:
             return "idle"
@@ -188,12 +197,17 @@ class Learner:
     async def cycle(self, whole: bool = False) -> Cycle:
         """One cycle; returns how it ended, never raises for what the trainer does. `whole`: train on everything, however
         long it takes, and search for better settings if `[learner] tune` says so."""
-        self._new, self._last = 0, self._clock()
+        new, self._new, self._last, self._owed = self._new, 0, self._clock(), False
         cycle = Cycle(id=new_id("cy"), state="running", reason=self._drift, started_at=self._clock())
         self._drift = ""
         try:
-            return await self._learn(cycle, whole)
+            ended = await self._learn(cycle, whole)
+            self._failures = 0
+            return ended
         except (CorrigibleError, OSError) as error:
+            self._failures += 1
+            self._new += new  # what was to be learnt still is
+            self._owed = await self._unlearning.tainted()
             return await self._finish(self.current or cycle, "failed", str(error))
         finally:
             self.current = None
@@ -225,7 +239,9 @@ class Learner:
         if report.tuned:
             found = await self._journal.metadata(TUNED) or {}
             await self._journal.set_metadata(TUNED, {**found, **report.tuned})
-        ended = await self._judge(cycle, directory, report, examples_at=max(e.at for e in examples), lineage=lineage)
+        ended = await self._judge(
+            cycle, directory, report, champion, examples_at=max(e.at for e in examples), lineage=lineage
+        )
         return await self._unlearnt(ended, tainted)
 
     async def _unlearnt(self, ended: Cycle, tainted: bool) -> Cycle:
@@ -300,9 +316,13 @@ class Learner:
         return await process.report()
 
     async def _judge(
-        self, cycle: Cycle, directory: Path, report: jobs.Report, *, examples_at: float, lineage: list[str]
-    ) -> Cycle:
+        self, cycle: Cycle, directory: Path, report: jobs.Report, champion: str, *, examples_at: float, lineage: list[str]
+    ) -> Cycle:  # fmt: skip
+        """`champion`: what the candidate was compared with. If something else decides by now, the verdict is not about that:
+        a trial has to tell."""
         verdict = gate.judge(report, self._config.gate)
+        if verdict.state == "released" and champion and champion != self._releases.champion()[0]:
+            verdict = gate.Verdict(state="provisional", reason=f"{verdict.reason}; but another version serves by now")
         adapter = await self._releases.publish(
             directory, lineage=lineage, verdict=verdict.reason, trusted=await self._trust(directory, report)
         )

@@ -1,6 +1,6 @@
 """Every version of the weights, for ever the same under its name: `data/adapters/<id>/`, manifest written last.
 
-The id is the SHA-256 of the weights. A LoRA adapter is in PEFT format (safetensors + JSON), so other servers can
+The id is the SHA-256 of the weights (and of their lessons, where others made the same weights). A LoRA adapter is in PEFT format (safetensors + JSON), so other servers can
 load it. Nothing here imports torch: a file is checked by hash, by format and number by number before it may serve.
 """
 
@@ -12,6 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Collection, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -79,12 +80,12 @@ class Registry:
             raise Corrupt(f"{job} holds no finished adapter")
         files = {name: _sha256(made / name) for name in kind}
         before = {name: _sha256(job / jobs.JUDGED / name) for name in kind} if report.refit else {}
-        adapter = files[kind[1]][:12]
+        described, _, apart = jobs.read(job)
+        held = tuple(id for e in apart for id in (e.id, *e.also)) if report.refit else ()
+        adapter = self._name(files[kind[1]], {*lineage, *held})
         target = self.directory(adapter)
         if (target / MANIFEST).is_file():
             return adapter  # the same weights again
-        described, _, apart = jobs.read(job)
-        held = tuple(id for e in apart for id in (e.id, *e.also)) if report.refit else ()
         manifest = Manifest(
             id=adapter, parent=parent, revision=described.base.revision, files=files, lineage=(*lineage, *held), held_out=held, learnt=report.learnt, judged=before,
             parameters=report.parameters, fingerprint=report.fingerprint, verdict=verdict, created=time.time(),
@@ -92,6 +93,16 @@ class Registry:
         )  # fmt: skip
         self._store(job, target, manifest)
         return adapter
+
+    def _name(self, weights: str, lineage: AbstractSet[str]) -> str:
+        """By what it holds (`weights`, a SHA-256). The same weights from other lessons are another version: what people took back
+        must not be among those."""
+        names = weights[:12], hashlib.sha256("\n".join([weights, *sorted(lineage)]).encode()).hexdigest()[:12]
+        for name in names:
+            with suppress(NotFound, Corrupt):
+                if set(self.manifest(name).lineage) == lineage:
+                    return name
+        return names[(self.directory(names[0]) / MANIFEST).is_file()]
 
     def _store(self, job: Path, target: Path, manifest: Manifest) -> None:
         self.root.mkdir(parents=True, exist_ok=True)

@@ -126,11 +126,11 @@ class Releases:
         against = self._serving.against
         return against[0] if against is not None else self._serving.adapter
 
-    async def confirm(self, reason: str) -> Release:
-        """The provisional version that serves has proven itself."""
+    async def confirm(self, proven: Release, reason: str) -> Release:
+        """This provisional release has proven itself. Raises NotFound if it is not the newest any more."""
         newest = await self._journal.serving()
-        if newest is None or not newest.provisional:
-            raise NotFound("no provisional version serves")
+        if newest is None or newest.id != proven.id or not newest.provisional:
+            raise NotFound(f"release {proven.id} is not the provisional one that serves")
         release = replace(
             newest, id=new_id("re"), why="probation", provisional=False, against="", by="corrigible", reason=reason,
             previous=newest.against or newest.previous, at=self._clock(),
@@ -168,6 +168,7 @@ class Releases:
                 continue
             silent = ladder.rung(release, await ladder.watched(self._journal, release)) == "shadow"
             await self.serve(release.adapter, await self._still_there(release.against), silent=silent)
+            await self._still_there(release.previous)  # complaints may ask what it would have done
             return
         await self.serve("base")
 

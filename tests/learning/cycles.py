@@ -23,7 +23,7 @@ from runtime.learning import jobs, learner, registry, trainer
 from runtime.learning.learner import Learner
 from runtime.learning.releases import Releases
 from runtime.learning.unlearning import Unlearning
-from runtime.messages import Action, Cycle, Decision, Feedback
+from runtime.messages import Action, Cycle, Decision, Feedback, Release
 from runtime.metrics import Metrics
 from runtime.situations import Catalogues
 from tests.stages import BRIGHT, DIM, LAMP, decision, percept
@@ -142,11 +142,18 @@ def written_job(p: Parts, cycle: Cycle) -> jobs.Job:
     return jobs.read(p.folder / "jobs" / cycle.id)[0]
 
 
+async def confirmed(p: Parts) -> Release:
+    """The provisional version that serves, in full."""
+    newest = await p.journal.serving()
+    assert newest is not None
+    return await p.releases.confirm(newest, "for the test")
+
+
 async def released(p: Parts, number: int, *, provisional: bool = False) -> str:
     """A further version that serves."""
     p.trainer_makes(float(number))
     await teach(p.journal, 100 + number)
     ended = await p.cycle()
     if not provisional:
-        await p.releases.confirm("for the test")
+        await confirmed(p)
     return ended.adapter

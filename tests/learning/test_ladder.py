@@ -154,7 +154,9 @@ async def taught(at: House) -> str:
     assert first.state == "provisional", first.reason
     assert first.report["drift"] is None, "the base model was never taught: nothing to measure a change by"
     assert await at.rung() == "full"
-    await at.releases.confirm("for the test")
+    newest = await at.journal.serving()
+    assert newest is not None
+    await at.releases.confirm(newest, "for the test")
     return first.adapter
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 
 from runtime.errors import NotFound, Unavailable
-from runtime.learning import registry
+from runtime.learning import jobs, registry
 from runtime.messages import Cycle, Message, Release
-from tests.learning.cycles import a_report, parts, released, teach, written_job
+from tests.learning.cycles import a_report, confirmed, parts, released, teach, written_job
 
 
 async def test_a_release_is_one_commit_and_flips_the_pointer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +95,7 @@ async def test_a_provisional_version_shares_the_decisions_with_the_one_before_it
     async with parts(tmp_path, monkeypatch) as p:
         first = await released(p, 1, provisional=True)
         assert {p.serving.choose(f"pc-{n}")[0] for n in range(64)} == {first}  # the base model was never taught
-        await p.releases.confirm("proven")
+        await confirmed(p)
         second = await released(p, 2, provisional=True)
         served = [p.serving.choose(f"pc-{n}")[0] for n in range(64)]
         assert set(served) == {first, second}
@@ -103,12 +104,12 @@ async def test_a_provisional_version_shares_the_decisions_with_the_one_before_it
         assert {p.serving.choose(f"pc-{n}")[0] for n in range(64)} == {first, third}
         await p.releases.restore()  # as after a restart
         assert {p.serving.choose(f"pc-{n}")[0] for n in range(64)} == {first, third}
-        release = await p.releases.confirm("proven")
+        release = await confirmed(p)
         assert (release.adapter, release.previous, release.provisional, release.reason) == (
             third,
             first,
             False,
-            "proven",
+            "for the test",
         )
         assert {p.serving.choose(f"pc-{n}")[0] for n in range(64)} == {third}
 
@@ -139,11 +140,48 @@ async def test_in_shadow_a_version_is_no_measure_and_decides_nothing(
 
 async def test_only_a_provisional_version_can_be_confirmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with parts(tmp_path, monkeypatch) as p:
+        never = Release(id="re-0", adapter="0" * 12, previous="base", why="gate", at=0.0, provisional=True)
         with pytest.raises(NotFound):
-            await p.releases.confirm("nothing was released")
+            await p.releases.confirm(never, "nothing was released")
         await released(p, 1)
+        with pytest.raises(NotFound, match="not the provisional one"):
+            await confirmed(p)  # it is full already
+
+
+async def test_what_was_proven_of_one_version_is_not_said_of_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial may come to its end while another version is being released."""
+    async with parts(tmp_path, monkeypatch) as p:
+        await released(p, 1)
+        await released(p, 2, provisional=True)
+        proven = await p.journal.serving()
+        assert proven is not None
+        await released(p, 3, provisional=True)
         with pytest.raises(NotFound):
-            await p.releases.confirm("it is full already")
+            await p.releases.confirm(proven, "proven")
+
+
+async def test_a_verdict_holds_for_what_it_was_found_against(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody goes back while a candidate is trained: that it beats what served then says nothing of what serves now."""
+    async with parts(tmp_path, monkeypatch) as p:
+        first = await released(p, 1)
+        await released(p, 2)
+        better = replace(a_report(), holdout=80, wins=30, candidate=jobs.Scores(accuracy=0.9, recall=1.0))
+        trained = p.learner._train
+
+        async def gone_back_meanwhile(cycle: Cycle, *rest: Any) -> jobs.Report:
+            await p.releases.rollback(by="Ana")
+            return await trained(cycle, *rest)
+
+        monkeypatch.setattr(p.learner, "_train", gone_back_meanwhile)
+        p.trainer_makes(3.0, report=msgspec.json.encode(better))
+        ended = await p.cycle()
+        assert (ended.state, p.serving.against and p.serving.against[0]) == ("provisional", first), ended.reason
+        assert "another version serves by now" in ended.reason
+        monkeypatch.setattr(p.learner, "_train", trained)
+        p.trainer_makes(4.0, report=msgspec.json.encode(better))
+        assert (await p.cycle()).state == "released"
 
 
 async def test_the_memory_is_told_which_versions_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,10 +196,10 @@ async def test_the_memory_is_told_which_versions_decide(tmp_path: Path, monkeypa
         p.trainer_makes(1.0, report=msgspec.json.encode(replace(a_report(), learnt=("fb-0",))))
         first = (await p.cycle()).adapter
         assert told == [{first: ("fb-0",)}]
-        await p.releases.confirm("proven")
+        await confirmed(p)
         second = await released(p, 2, provisional=True)
         assert told[-1] == {first: ("fb-0",), second: ()}  # both decide: it is on trial
-        await p.releases.confirm("proven")
+        await confirmed(p)
         assert told[-1] == {second: ()}
         await p.releases.rollback()
         assert told[-1] == {first: ("fb-0",)}

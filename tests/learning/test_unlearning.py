@@ -6,6 +6,7 @@ import random
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from msgspec.structs import replace
 from runtime.doubting import Doubts
 from runtime.errors import NotFound
 from runtime.learning import jobs
+from runtime.learning.learner import AGAIN
 from runtime.messages import Cycle, Forgotten, Message
 from tests.learning.cycles import OFF, parts, released, teach
 
@@ -159,3 +161,34 @@ async def test_nothing_that_was_forgotten_or_is_doubted_gets_into_a_job(
         assert learnt.isdisjoint(taken)
         assert learnt.isdisjoint(doubted)
         assert learnt | doubted | set(taken) >= {e.id for e in await p.journal.examples(99)}
+
+
+async def test_unlearning_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with parts(tmp_path, monkeypatch, after=0, every=0) as p:
+        p.trainer_makes(1.0)
+        await p.cycle()
+        await p.journal.put(Forgotten(id="fg-1", feedback_id="fb-1", by="person", at=9.0))
+        p.trainer("exit 3")
+        assert (await p.cycle()).state == "failed"
+        resting = SimpleNamespace(last_at=0.0)
+        assert p.learner._due(resting) == "", "not at once: what failed now may well fail again"
+        p.learner._last -= AGAIN
+        assert p.learner._due(resting) == "forget"
+        p.trainer_makes(2.0)
+        assert "fb-1" not in p.store.manifest((await p.cycle()).adapter).lineage
+        p.learner._last -= AGAIN
+        assert p.learner._due(resting) == ""
+
+
+async def test_the_same_weights_without_what_was_taken_back_are_another_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with parts(tmp_path, monkeypatch) as p:
+        p.trainer_makes(1.0)
+        first = (await p.cycle()).adapter
+        await p.journal.put(Forgotten(id="fg-1", feedback_id="fb-1", by="person", at=9.0))
+        second = (await p.cycle()).adapter
+        assert p.serving.adapter == second != first
+        assert "fb-1" not in p.store.manifest(second).lineage
+        assert not await p.unlearning.tainted()
+        assert (await p.cycle()).adapter == second, "the same weights from the same lessons"
