@@ -59,7 +59,7 @@ class Probation:
         catalogues: Catalogues,
         releases: Releases,
         *,
-        believes: Callable[[str, str], bool] = lambda feedback, source: True,
+        believes: evidence.Believes = evidence.everybody,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`believes` a feedback (id) and its source."""

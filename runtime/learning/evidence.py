@@ -3,7 +3,7 @@ of reference situations. The trainer asks candidate and champion; the gate judge
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -18,15 +18,22 @@ REFERENCE = "reference"  # the journal's note of the reference set
 WORDS = 1000  # newest feedbacks on decisions by chance that are read
 NEWEST = 300  # of those decisions, what is asked again
 OFFERED = 5000  # newest situations of which the reference set is made
+Believes = Callable[[str, str], bool]  # a feedback (id) and its source
 RIGHT = ("correction", "override", "preference")  # say which action is right
 
 
-async def logged(journal: Journal) -> list[Logged]:
-    """The newest decisions that chance had a part in and people spoke of, oldest first."""
+def everybody(feedback: str, source: str) -> bool:
+    """Where nobody is doubted."""
+    return True
+
+
+async def logged(journal: Journal, believes: Believes = everybody) -> list[Logged]:
+    """The newest decisions that chance had a part in and people who are believed spoke of, oldest first."""
     shared = dict(await journal.metadata(CHANCES) or ())
     words: dict[str, tuple[Decision, str, list[Feedback]]] = {}
     for decision, text, feedback in await journal.chosen_by_chance(WORDS, tuple(shared)):
-        words.setdefault(decision.id, (decision, text, []))[2].append(feedback)
+        if believes(feedback.id, feedback.source):
+            words.setdefault(decision.id, (decision, text, []))[2].append(feedback)
     found = []
     for decision, text, said in words.values():
         reward, right = earned(decision.actions[0], said)

@@ -54,6 +54,7 @@ class Believer(Protocol):
     """Who says which examples are believed."""
 
     async def look(self, examples: Sequence[Example]) -> list[Example]: ...
+    def believes(self, feedback: str, source: str) -> bool: ...
     def trust(self, source: str) -> float: ...
     def report(self) -> dict[str, Any]: ...
 
@@ -290,7 +291,8 @@ class Learner:
             learnt=tuple(sorted(known)),
             states=str((self._config.agent.data / "states").absolute()),
         )
-        logged, reference = await evidence.logged(self._journal), await evidence.situations(self._journal)
+        believes = self._doubts.believes if self._doubts is not None else evidence.everybody
+        logged, reference = await evidence.logged(self._journal, believes), await evidence.situations(self._journal)
         await asyncio.to_thread(jobs.write, directory, job, planned.train, held, logged, reference)
         return directory
 

@@ -58,6 +58,7 @@ async def test_only_decisions_by_chance_that_people_spoke_of_are_logged(journal:
     assert [(one.text, one.chance, one.reward) for one in await logged(journal)] == [("situation 0", 0.9, 1.0)]
     await journal.set_metadata(CHANCES, [("dc-1", 0.5)])  # two versions drew lots for it
     assert [(one.id, one.chance) for one in await logged(journal)] == [("dc-0", 0.9), ("dc-1", 0.5)]
+    assert [one.id for one in await logged(journal, lambda feedback, source: feedback != "fb-0")] == ["dc-1"]
 
 
 async def test_the_reference_set_is_filled_once_and_then_stands(
