@@ -9,6 +9,7 @@ What was found, and what somebody vouched for, is in the journal, so that a rest
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -100,9 +101,14 @@ class Doubts:
         """Let the memory know what its lessons count now, if that has changed."""
         if self._memory is None:
             return
-        weights = {example.id: self.weight(example) for example in examples if example.id in self._memory}
+        weights = self._weights(examples)
         if any(lesson.weight != weights.get(lesson.id, lesson.weight) for lesson in self._memory.lessons()):
             await self.on_change(weights)
+
+    def _weights(self, examples: Sequence[Example]) -> dict[str, float]:
+        """What those that the memory has count in it, by id."""
+        memory = self._memory
+        return {e.id: self.weight(e) for e in examples if e.id in memory} if memory is not None else {}
 
     async def vouch(self, *names: str) -> None:
         """Somebody answers for these: ids of feedback, or sources. It holds from now on; who contradicts them in the same
@@ -121,8 +127,7 @@ class Doubts:
                 upheld=tuple(sorted({*self.found.upheld, *(d.feedback_id for d in won if d.case)})),
             )
         )
-        lessons = self._memory.lessons() if self._memory is not None else []
-        await self.on_change({lesson.id: 1.0 for lesson in lessons if lesson.id not in self._ids})
+        await self.on_change(self._weights(await self._journal.words(sys.maxsize)))
 
     async def sources(self, settings: LearnerConfig) -> list[dict[str, Any]]:
         """Who teaches: how much each said, how the others' words speak for or against it as of the newest cycle, and whose
