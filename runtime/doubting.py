@@ -92,10 +92,11 @@ class Doubts:
         """Keep what was found."""
         if found == self.found:
             return
-        if found.doubted != self.found.doubted or found.sources != self.found.sources:
-            log.warning("doubted", feedback=len(found.doubted), sources=list(found.sources))
+        others = (found.doubted, found.sources) != (self.found.doubted, self.found.sources)
         await self._journal.set_metadata(FOUND, msgspec.to_builtins(found))
         self._become(found)
+        if others:
+            log.warning("doubted", feedback=len(found.doubted), sources=list(found.sources))
 
     async def _weigh(self, examples: Sequence[Example]) -> None:
         """Let the memory know what its lessons count now, if that has changed."""

@@ -234,7 +234,9 @@ class Learner:
         proof = await self._unlearning.end(tainted=tainted, released=ended.state in ("released", "provisional"))
         if proof is None:
             return ended
-        return await self._told(replace(ended, report={**ended.report, "unlearnt": msgspec.to_builtins(proof)}))
+        proven = await self._told(replace(ended, report={**ended.report, "unlearnt": msgspec.to_builtins(proof)}))
+        log.info("proven", id=proven.id)
+        return proven
 
     async def _believed(self, words: Sequence[Example], settings: LearnerConfig) -> list[Example]:
         """One example a situation, without what is doubted, and what each counts: where the newest word is doubted, the one

@@ -19,7 +19,7 @@ from runtime.learning import jobs
 from runtime.processes import TRAINING, environment
 
 log = structlog.get_logger("trainer")
-SHOWN = 40  # last lines of a failed one's output that are logged
+SHOWN = 2000  # last characters of a failed one's output that are logged
 GRACE = 5.0  # seconds between asking the trainer to stop and killing it
 LONGEST = 2.0  # seconds it stands still for one decision, at most
 SPAN, SHARE = (
@@ -127,7 +127,7 @@ class Trainer:
 
     def _failed(self, reason: str) -> Unavailable:
         """The log gets the end of its output, for the job directory goes."""
-        log.error("no training", reason=reason, output="\n".join(self._output()[-SHOWN:]))
+        log.error("no training", reason=reason, output="\n".join(self._output())[-SHOWN:])
         return Unavailable(f"{reason}; what serves stays as it is")
 
     def _last_words(self) -> str:
