@@ -32,6 +32,7 @@ from runtime.control import Control
 from runtime.control.switching import MODES_KEY
 from runtime.errors import CorrigibleError
 from runtime.journal import Journal, lock
+from runtime.learning import jobs
 from runtime.messages import Command, Decision, Feedback, Message, Observation, Outcome, Percept
 from runtime.parts import Parts, zone_of
 from runtime.policy.client import Policy
@@ -134,6 +135,7 @@ async def opened(config: Config, extra: Sequence[Plugin] = (), *, worker: bool =
     config.agent.data.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         stack.enter_context(lock.hold(config.agent.data))
+        await asyncio.to_thread(jobs.tidy, config.agent.data)
         journal = await stack.enter_async_context(Journal.open(config.agent.data / "journal.db"))
         broker = await _broker(config, stack)
         context = Context(

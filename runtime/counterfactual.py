@@ -121,7 +121,6 @@ class Counterfactuals:
         return self.told(decision)
 
     async def run(self) -> None:
-        await asyncio.to_thread(self._apart.tidy)
         while True:
             proof, decision = await self._queue.get()
             try:

@@ -9,6 +9,7 @@ What was found, and what somebody vouched for, is in the journal, so that a rest
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -98,18 +99,24 @@ class Doubts:
         """Keep what was found."""
         if found == self.found:
             return
-        if found.doubted != self.found.doubted or found.sources != self.found.sources:
-            log.warning("doubted", feedback=len(found.doubted), sources=list(found.sources))
+        others = (found.doubted, found.sources) != (self.found.doubted, self.found.sources)
         await self._journal.set_metadata(FOUND, msgspec.to_builtins(found))
         self._become(found)
+        if others:
+            log.warning("doubted", feedback=len(found.doubted), sources=list(found.sources))
 
     async def _weigh(self, examples: Sequence[Example]) -> None:
         """Let the memory know what its lessons count now, if that has changed."""
         if self._memory is None:
             return
-        weights = {example.id: self.weight(example) for example in examples if example.id in self._memory}
+        weights = self._weights(examples)
         if any(lesson.weight != weights.get(lesson.id, lesson.weight) for lesson in self._memory.lessons()):
             await self.on_change(weights)
+
+    def _weights(self, examples: Sequence[Example]) -> dict[str, float]:
+        """What those that the memory has count in it, by id."""
+        memory = self._memory
+        return {e.id: self.weight(e) for e in examples if e.id in memory} if memory is not None else {}
 
     async def vouch(self, *names: str) -> None:
         """Somebody answers for these: ids of feedback, or sources. It holds from now on; who contradicts them in the same
@@ -128,8 +135,7 @@ class Doubts:
                 upheld=tuple(sorted({*self.found.upheld, *(d.feedback_id for d in won if d.case)})),
             )
         )
-        lessons = self._memory.lessons() if self._memory is not None else []
-        await self.on_change({lesson.id: 1.0 for lesson in lessons if lesson.id not in self._ids})
+        await self.on_change(self._weights(await self._journal.words(sys.maxsize)))
 
     async def sources(self, settings: LearnerConfig) -> list[dict[str, Any]]:
         """Who teaches: how much each said, how the others' words speak for or against it as of the newest cycle, and whose

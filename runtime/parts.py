@@ -129,7 +129,9 @@ class Parts:
         )
         self.releases.on_serve = self.remembering.beside
         proving = Proving(journal, policy, catalogues, self.store, cases.read(config.gate.must_pass))
-        self.unlearning = Unlearning(journal, self.store, self.serving, self.releases, proving)
+        self.unlearning = Unlearning(
+            journal, self.store, self.serving, self.releases, config.agent.data / "states", proving
+        )
         self.learner = Learner(
             journal, self.bus, catalogues, self.releases, self.unlearning, config, self.metrics, policy.base,
             memory=self.judge, doubts=self.doubts, timezone=self.zone,

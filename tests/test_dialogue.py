@@ -4,6 +4,9 @@ one cycle right without it. Taken back, nothing is left of it."""
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +35,38 @@ use = "chat"
 """
 
 
-async def cycle(daemon: Daemon) -> dict[str, Any]:
-    """Learn now, and wait for the verdict."""
-    await daemon.ask("POST", "/api/learn", {})
-    while True:
-        cycles = await daemon.ask("GET", "/api/cycles")
-        if cycles and cycles[0]["state"] != "running":
-            return dict(cycles[0])
-        await asyncio.sleep(0.2)
+class Talk:
+    """A daemon, and the log lines that it writes."""
+
+    def __init__(self, daemon: Daemon, lines: asyncio.StreamReader) -> None:
+        self.ask, self._lines = daemon.ask, lines
+
+    async def until(self, event: str) -> None:
+        """Wait until its log says this."""
+        async for line in self._lines:
+            if f'"event": "{event}"' in line.decode():
+                return
+
+    async def newest_cycle(self) -> dict[str, Any]:
+        return dict((await self.ask("GET", "/api/cycles"))[0])
+
+
+@asynccontextmanager
+async def talking(folder: Path) -> AsyncIterator[Talk]:
+    config, data = folder / "config.toml", folder / "data"
+    data.mkdir()
+    config.write_text(CONFIG.format(data=data), encoding="utf-8")
+    os.mkfifo(folder / "daemon.log")  # so its lines are here as soon as they are written
+    pipe = os.fdopen(os.open(folder / "daemon.log", os.O_RDWR | os.O_NONBLOCK), "rb", buffering=0)
+    lines = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), pipe)
+    with closing(transport):
+        async with asyncio.timeout(PATIENCE), Daemon(config, data).running() as daemon:
+            yield Talk(daemon, lines)
 
 
 async def test_corrected_once_then_right_by_the_table_then_by_the_weights(tmp_path: Path) -> None:
-    config, data = tmp_path / "config.toml", tmp_path / "data"
-    data.mkdir()
-    config.write_text(CONFIG.format(data=data), encoding="utf-8")
-    async with asyncio.timeout(PATIENCE), Daemon(config, data).running() as daemon:
+    async with talking(tmp_path) as daemon:
         first = await daemon.ask("POST", "/api/say", {"text": ASKED})
         assert (first["by"], first["reply"] == RIGHT) == ("model", False)
         correction = {"decision_id": first["id"], "kind": "correction", "action": RIGHT}
@@ -55,7 +75,9 @@ async def test_corrected_once_then_right_by_the_table_then_by_the_weights(tmp_pa
         at_once = await daemon.ask("POST", "/api/say", {"text": ASKED})
         assert (at_once["by"], at_once["reply"]) == ("table", RIGHT)
 
-        assert (await cycle(daemon))["state"] in ("released", "provisional")
+        await daemon.ask("POST", "/api/learn", {})
+        await daemon.until("cycle ended")
+        assert (await daemon.newest_cycle())["state"] in ("released", "provisional")
         await daemon.ask("POST", "/api/table", {"on": False})
         learnt = await daemon.ask("POST", "/api/say", {"text": ASKED})
         assert (learnt["by"], learnt["reply"]) == ("model", RIGHT)
@@ -63,9 +85,8 @@ async def test_corrected_once_then_right_by_the_table_then_by_the_weights(tmp_pa
 
         taken_back = await daemon.ask("POST", "/api/forget", {"decision_id": first["id"]})
         assert (taken_back["forgotten"], taken_back["rebuilding"]) == (1, True)
-        while "unlearnt" not in (proven := (await daemon.ask("GET", "/api/cycles"))[0]["report"]):  # noqa: ASYNC110
-            await asyncio.sleep(0.2)
-        proof = proven["unlearnt"]
+        await daemon.until("proven")
+        proof = (await daemon.newest_cycle())["report"]["unlearnt"]
         assert (proof["holds"], proof["serving"], proof["versions"], proof["removed"]) == (
             True, "base", 0, [learnt["adapter"]]
         )  # fmt: skip
@@ -77,17 +98,14 @@ async def test_corrected_once_then_right_by_the_table_then_by_the_weights(tmp_pa
 
 async def test_two_people_who_disagree_and_a_third_who_decides(tmp_path: Path) -> None:
     """Whoever corrected last is obeyed; the dispute is listed; after one word for Ana her answer stands."""
-    config, data = tmp_path / "config.toml", tmp_path / "data"
-    data.mkdir()
-    config.write_text(CONFIG.format(data=data), encoding="utf-8")
-    async with asyncio.timeout(PATIENCE), Daemon(config, data).running() as daemon:
+    async with talking(tmp_path) as daemon:
         decision = (await daemon.ask("POST", "/api/say", {"text": ASKED}))["id"]
         said = {}
         for who, right in (("Ana", RIGHT), ("Ben", OTHER)):
             word = {"decision_id": decision, "kind": "correction", "action": right, "source": who}
             said[who] = (await daemon.ask("POST", "/api/feedback", word))["id"]
-        while len(doubts := await daemon.ask("GET", "/api/doubts")) < 2:  # noqa: ASYNC110 - another process
-            await asyncio.sleep(0.2)
+        await daemon.until("doubted")
+        doubts = await daemon.ask("GET", "/api/doubts")
         assert {doubt["feedback_id"] for doubt in doubts} == set(said.values())
         assert "neither is learnt until you answer for one" in doubts[0]["reason"]
         assert (await daemon.ask("POST", "/api/say", {"text": ASKED}))["reply"] == OTHER

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from runtime.doubting import Doubts
 from runtime.journal import Journal
 from runtime.learning.doubt import LITTLE
 from runtime.learning.memory import Floats, Lesson, Memory
-from runtime.messages import Action, Example, Feedback
+from runtime.messages import Action, Example, Feedback, Message
 from runtime.table import CorrectionTable
 from tests.stages import BRIGHT, DIM, decision, percept
 
@@ -57,6 +58,14 @@ class House:
         self.memory.adopt(self.memory.reweighed(weights))
 
 
+def said(number: int, example: Example, **word: Any) -> tuple[Message, ...]:
+    """The example as the journal has it."""
+    decided = decision(number, example.action if word else OFF, float(number))
+    how: dict[str, Any] = word or {"kind": "correction", "action": example.action}
+    feedback = Feedback(id=example.id, decision_id=decided.id, source=example.source, at=example.at, **how)
+    return percept(number, example.text), decided, feedback
+
+
 def written(scope: str, action: Action) -> str:
     return str(action.arguments["level"])
 
@@ -68,6 +77,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         rows = taught()
         memory.restore((Lesson(e.id, e.scope, e.text, e.action), feature) for e, feature in rows)
         made = House(journal, memory, Doubts(journal, memory, written), [e for e, _ in rows])
+        await journal.put(*(message for n, example in enumerate(made.examples) for message in said(n, example)))
         made.doubts.on_change = made.change
         yield made
 
@@ -99,6 +109,22 @@ async def test_the_table_does_not_obey_a_liar_but_does_again_when_somebody_vouch
     assert not house.doubts.found.doubted
     assert {lesson.weight for lesson in house.memory.lessons()} == {1.0}
     assert len(await house.doubts.look(house.examples)) == 60
+
+
+async def test_vouching_leaves_every_lesson_what_it_counts_by_itself(house: House) -> None:
+    """A rating counts for what it is: that of one who was never doubted, and that of one who is believed again."""
+    for number, source, action in ((70, "Ana", BRIGHT), (71, "Eve", DIM)):
+        example = Example(
+            id=f"fb-{number}", scope="room", text=f"dark {number}", action=action, source=source, at=float(number)
+        )
+        await house.journal.put(*said(number, example, kind="rating", rating=0.5))
+        house.memory.remember(Lesson(example.id, "room", example.text, action, 0.5), like("dark", number))
+    await house.doubts.look(await house.journal.words(100))
+    assert {"fb-71", "fb-0"} <= {doubted.feedback_id for doubted in house.doubts.found.doubted}
+    await house.doubts.vouch("Eve")
+    weights = {lesson.id: lesson.weight for lesson in house.memory.lessons()}
+    assert (weights.pop("fb-70"), weights.pop("fb-71")) == (0.5, 0.5)
+    assert set(weights.values()) == {1.0}
 
 
 async def test_a_restart_changes_nothing(house: House) -> None:
@@ -188,13 +214,6 @@ async def test_a_source_that_is_contradicted_now_and_then_counts_a_little_less(h
 
 
 async def test_the_sources_are_shown_with_their_part(house: House) -> None:
-    for n, example in enumerate(house.examples):
-        decided = decision(n, OFF, float(n))
-        said = Feedback(
-            id=example.id, decision_id=decided.id, kind="correction", source=example.source, at=example.at,
-            action=example.action,
-        )  # fmt: skip
-        await house.journal.put(percept(n, example.text), decided, said)
     await house.doubts.look(await house.journal.words(100))
     rows = {row["source"]: row for row in await house.doubts.sources(LearnerConfig())}
     assert sum(row["words"] for row in rows.values()) == 60

@@ -88,7 +88,7 @@ class Daemon:
                             return
                     await asyncio.sleep(POLL)
         log = self._data.parent / "daemon.log"
-        words = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+        words = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
         raise Unavailable(f"the daemon did not come up: {words[-1] if words else 'it said nothing'}")
 
     async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:

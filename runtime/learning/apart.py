@@ -7,7 +7,6 @@ never judged, published or released, and nothing of it is left when the block is
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -41,24 +40,15 @@ class Apart:
         self, config: Config, catalogues: Catalogues, learner: Learner, model: Callable[[], jobs.Base]
     ) -> None:
         self._config, self._catalogues, self._learner, self._model = config, catalogues, learner, model
-        self._folder = (config.agent.data / "jobs").absolute()
         self._turn = asyncio.Lock()  # one trainer at a time
 
     @asynccontextmanager
     async def trained(self, examples: Sequence[Example], tell: Tell = lambda progress: None) -> AsyncIterator[Trained]:
         """By the recipe of a cycle that starts from the base model. Raises Unavailable with the trainer's reason."""
-        directory = self._folder / new_id(KIND)
-        try:
+        with jobs.folder(self._config.agent.data, new_id(KIND)) as directory:
             async with self._turn:
                 report = await self._train(directory, examples, tell)
             yield Trained(directory / jobs.ADAPTER, report.fingerprint)
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
-
-    def tidy(self) -> None:
-        """At start: remove what a killed daemon left behind."""
-        for left in self._folder.glob(f"{KIND}-*"):
-            shutil.rmtree(left, ignore_errors=True)
 
     async def _train(self, directory: Path, examples: Sequence[Example], tell: Tell) -> jobs.Report:
         settings = await self._learner.recipe()

@@ -1,5 +1,7 @@
 """The job directory: everything the trainer gets and gives, as files, so that it needs neither database nor daemon.
 
+It holds what people said, so it is there only as long as the job: what they take back must be in no file.
+
 job.json       what to do               progress.json  how far it is (rewritten)
 train.jsonl    examples to train on     report.json    what came out (written last)
 held.jsonl     examples to be judged by adapter/       the adapter (safetensors)
@@ -11,7 +13,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,7 @@ from runtime.learning.offpolicy import Estimate, Logged
 from runtime.learning.reference import Drift, Reference
 from runtime.messages import Action, Example, Message
 
+JOBS = "jobs"  # folder of them all in the data directory
 JOB, TRAIN, HELD, LOGGED, REFERENCE, PROGRESS, REPORT, ADAPTER, JUDGED, OUTPUT = (
     "job.json", "train.jsonl", "held.jsonl", "logged.jsonl", "reference.jsonl", "progress.json", "report.json", "adapter", "judged",
     "trainer.log",
@@ -103,6 +108,21 @@ class Report(Message, frozen=True, kw_only=True):
     learnt: tuple[str, ...] = ()  # lessons whose right answer the candidate is sure of, if the job asks for that
     states_computed: int = 0  # frozen states that were not known from an earlier cycle
     parameters: dict[str, Any] = {}
+
+
+@contextmanager
+def folder(data: Path, name: str) -> Iterator[Path]:
+    """Where a job's directory may be written inside the block; nothing is left of it after that."""
+    directory = (data / JOBS / name).absolute()
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def tidy(data: Path) -> None:
+    """Remove what a killed daemon left behind."""
+    shutil.rmtree(data / JOBS, ignore_errors=True)
 
 
 def write(

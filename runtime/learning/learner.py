@@ -212,7 +212,7 @@ class Learner:
             return await self._finish(self.current or cycle, "failed", str(error))
         finally:
             self.current = None
-            self._unlearning.over()
+            await self._unlearning.over()
 
     async def _learn(self, cycle: Cycle, whole: bool) -> Cycle:
         settings = await self._settings(changed=bool(cycle.reason))
@@ -228,29 +228,30 @@ class Learner:
         speed = 0.0 if whole or tainted else plan.speed(await self._journal.cycles())
         planned = plan.make(train, settings, speed=speed, champion=champion, trained=known)
         lineage = [id for e in planned.train for id in (e.id, *e.also)] + sorted(known if planned.partial else ())
-        directory = await self._write_job(cycle, planned, held, champion, known, tune=settings.tune and whole)
-        cycle = await self._progress(cycle, examples=len(examples))
-        log.info("cycle", id=cycle.id, examples=len(planned.train), held_out=len(held), partial=planned.partial)
-        report = replace(
-            await self._train(cycle, directory, settings),
-            partial=planned.partial,
-            new=sum(example.id not in known for example in train) / max(len(train), 1),
-        )
-        self._partial = planned.partial
-        if report.tuned:
-            found = await self._journal.metadata(TUNED) or {}
-            await self._journal.set_metadata(TUNED, {**found, **report.tuned})
-        ended = await self._judge(
-            cycle, directory, report, champion, examples_at=max(e.at for e in examples), lineage=lineage
-        )
-        return await self._unlearnt(ended, tainted)
+        with jobs.folder(self._config.agent.data, cycle.id) as directory:
+            await self._write_job(directory, planned, held, champion, known, tune=settings.tune and whole)
+            cycle = await self._progress(cycle, examples=len(examples))
+            log.info("cycle", id=cycle.id, examples=len(planned.train), held_out=len(held), partial=planned.partial)
+            report = replace(
+                await self._train(cycle, directory, settings),
+                partial=planned.partial,
+                new=sum(example.id not in known for example in train) / max(len(train), 1),
+            )
+            self._partial = planned.partial
+            await self._keep(report.tuned)
+            ended = await self._judge(
+                cycle, directory, report, champion, examples_at=max(e.at for e in examples), lineage=lineage
+            )
+        return await self._unlearnt(await self._finish(ended, ended.state, ended.reason), tainted)
 
     async def _unlearnt(self, ended: Cycle, tainted: bool) -> Cycle:
         """Where it was to unlearn something, its report proves that nothing is left of it."""
         proof = await self._unlearning.end(tainted=tainted, released=ended.state in ("released", "provisional"))
         if proof is None:
             return ended
-        return await self._told(replace(ended, report={**ended.report, "unlearnt": msgspec.to_builtins(proof)}))
+        proven = await self._told(replace(ended, report={**ended.report, "unlearnt": msgspec.to_builtins(proof)}))
+        log.info("proven", id=proven.id)
+        return proven
 
     async def _believed(self, words: Sequence[Example], settings: LearnerConfig) -> list[Example]:
         """One example a situation, without what is doubted, and what each counts: where the newest word is doubted, the one
@@ -271,12 +272,17 @@ class Learner:
         half_life = settings.half_life / 2 if changed else settings.half_life
         return settings.model_copy(update={**(found or {}), "half_life": half_life})
 
+    async def _keep(self, tuned: dict[str, Any]) -> None:
+        """Settings that a search has found better."""
+        if tuned:
+            found = await self._journal.metadata(TUNED) or {}
+            await self._journal.set_metadata(TUNED, {**found, **tuned})
+
     async def _write_job(
-        self, cycle: Cycle, planned: plan.Plan, held: Sequence[Example], champion: str, known: frozenset[str],
+        self, directory: Path, planned: plan.Plan, held: Sequence[Example], champion: str, known: frozenset[str],
         *, tune: bool,
-    ) -> Path:  # fmt: skip
+    ) -> None:  # fmt: skip
         """`champion`: the weights that the candidate is compared with, `known`: what they were taught."""
-        directory = (self._config.agent.data / "jobs" / cycle.id).absolute()
         job = jobs.Job(
             base=await asyncio.to_thread(self._model),
             instruction=self._config.agent.instruction,
@@ -289,12 +295,11 @@ class Learner:
             cases=self._cases,
             consolidate=self._config.policy.consolidate < 1,
             learnt=tuple(sorted(known)),
-            states=str((self._config.agent.data / "states").absolute()),
+            states=str(await self._unlearning.states()),
         )
         believes = self._doubts.believes if self._doubts is not None else evidence.everybody
         logged, reference = await evidence.logged(self._journal, believes), await evidence.situations(self._journal)
         await asyncio.to_thread(jobs.write, directory, job, planned.train, held, logged, reference)
-        return directory
 
     async def _train(self, cycle: Cycle, directory: Path, settings: LearnerConfig) -> jobs.Report:
         self.process = self.spare or trainer.Trainer(nice=settings.nice, threads=settings.threads)
@@ -320,7 +325,7 @@ class Learner:
     async def _judge(
         self, cycle: Cycle, directory: Path, report: jobs.Report, champion: str, *, examples_at: float, lineage: list[str]
     ) -> Cycle:  # fmt: skip
-        """`champion`: what the candidate was compared with. If something else decides by now, the verdict is not about that:
+        """The cycle as it ends. `champion`: what the candidate was compared with. If something else decides by now, the verdict is not about that:
         a trial has to tell."""
         verdict = gate.judge(report, self._config.gate)
         if verdict.state == "released" and champion and champion != self._releases.champion()[0]:
@@ -333,16 +338,15 @@ class Learner:
         facts = {**told, **doubts, "habits": cycle.reason, "adapter": adapter}
         cycle = replace(self.current or cycle, adapter=adapter, report=facts)
         if verdict.state == "rejected":
-            return await self._finish(cycle, "rejected", verdict.reason)
+            return replace(cycle, state="rejected", reason=verdict.reason)
         ended = replace(cycle, state=verdict.state, reason=verdict.reason, ended_at=self._clock(), progress=1.0)
         try:
             await self._releases.release(adapter, why="gate", provisional=verdict.state == "provisional", cycle=ended)
         except Corrupt as error:
-            return await self._finish(cycle, "rejected", str(error))
-        live = replace(
+            return replace(cycle, state="rejected", reason=str(error))
+        return replace(
             ended, ended_at=self._clock(), report={**facts, "feedback_to_live_seconds": self._clock() - examples_at}
         )
-        return await self._finish(live, verdict.state, verdict.reason)
 
     async def _trust(self, directory: Path, report: jobs.Report) -> Trust:
         """How far these weights and the memory are to be believed: learnt on what the weights were not trained on, with

@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from runtime.errors import Corrupt, NotFound
 from runtime.learning import jobs, tensors
@@ -86,10 +87,11 @@ class Registry:
         target = self.directory(adapter)
         if (target / MANIFEST).is_file():
             return adapter  # the same weights again
+        drift = replace(report.drift, flipped=()) if report.drift else None  # a version keeps nobody's words
         manifest = Manifest(
             id=adapter, parent=parent, revision=described.base.revision, files=files, lineage=(*lineage, *held), held_out=held, learnt=report.learnt, judged=before,
             parameters=report.parameters, fingerprint=report.fingerprint, verdict=verdict, created=time.time(),
-            scores=msgspec.to_builtins({"candidate": report.candidate, "champion": report.champion, "held_out": report.holdout, "trust": trust, "drift": report.drift, "off_policy": report.off_policy}),
+            scores=msgspec.to_builtins({"candidate": report.candidate, "champion": report.champion, "held_out": report.holdout, "trust": trust, "drift": drift, "off_policy": report.off_policy}),
         )  # fmt: skip
         self._store(job, target, manifest)
         return adapter

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
+import structlog
 
 from runtime.errors import Unavailable
 from runtime.learning import jobs
 from runtime.processes import TRAINING, environment
 
+log = structlog.get_logger("trainer")
+SHOWN = 2000  # last characters of a failed one's output that are logged
 GRACE = 5.0  # seconds between asking the trainer to stop and killing it
 LONGEST = 2.0  # seconds it stands still for one decision, at most
 SPAN, SHARE = (
@@ -102,12 +105,12 @@ class Trainer:
         assert self._process is not None
         code = await self._process.wait()
         if code < 0:
-            raise Unavailable(f"the trainer was ended by {signal.Signals(-code).name}; what serves stays as it is")
+            raise self._failed(f"the trainer was ended by {signal.Signals(-code).name}")
         if code > 0:
-            raise Unavailable(f"the trainer failed: {self._last_words()}; what serves stays as it is")
+            raise self._failed(f"the trainer failed: {self._last_words()}")
         report = await asyncio.to_thread(jobs.read_report, self._directory)
         if report is None:
-            raise Unavailable(f"the trainer left no report; see {self._directory / jobs.OUTPUT}")
+            raise self._failed(f"the trainer left no report: {self._last_words()}")
         return report
 
     async def stop(self) -> None:
@@ -122,12 +125,20 @@ class Trainer:
                 self._process.kill()
             await self._process.wait()
 
+    def _failed(self, reason: str) -> Unavailable:
+        """The log gets the end of its output, for the job directory goes."""
+        log.error("no training", reason=reason, output="\n".join(self._output())[-SHOWN:])
+        return Unavailable(f"{reason}; what serves stays as it is")
+
     def _last_words(self) -> str:
-        try:
-            lines = (self._directory / jobs.OUTPUT).read_text(errors="replace").strip().splitlines()
-        except OSError:
-            lines = []
+        lines = self._output()
         return lines[-1][:300] if lines else "it said nothing"
+
+    def _output(self) -> list[str]:
+        try:
+            return (self._directory / jobs.OUTPUT).read_text(errors="replace").strip().splitlines()
+        except OSError:
+            return []
 
 
 def _written(path: str) -> BinaryIO:

@@ -1,12 +1,15 @@
-"""What people took back -> which versions must go, when weights must be made anew, and the proof that nothing is left.
+"""What people took back -> which versions must go, and the proof that nothing is left.
 
-A version that serves was taught by it: a cycle makes another one first, and it goes then. Any other goes at once.
+Where a version that serves was taught by it, a cycle makes another one first, and it goes then. Any other goes at once. So do
+the frozen states that trainers keep from cycle to cycle: they are as good as the words that they were computed from.
 """
 
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Protocol
 
 import structlog
@@ -30,10 +33,12 @@ class Unlearning:
     """`unlearn` is told when words were taken back, `begin` and `end` of every cycle."""
 
     def __init__(
-        self, journal: Journal, store: Registry, serving: Pointer, releases: Releases, prover: Prover | None = None
-    ) -> None:
+        self, journal: Journal, store: Registry, serving: Pointer, releases: Releases, folder: Path,
+        prover: Prover | None = None,
+    ) -> None:  # fmt: skip
+        """`folder` is that of the frozen states."""
         self._journal, self._store, self._serving, self._releases = journal, store, serving, releases
-        self._prover = prover
+        self._folder, self._prover = folder.absolute(), prover
         self._under_way: frozenset[str] = frozenset()  # ids of the feedback that the running cycle may train on
         self.on_due: Callable[[], None] = lambda: None  # told that a cycle must make weights anew
 
@@ -44,6 +49,8 @@ class Unlearning:
         against = self._serving.against
         if against is not None and not forgotten.isdisjoint(self._releases.lessons(against[0])):
             await self._releases.serve(self._serving.adapter)  # alone from now on
+        if not self._under_way:
+            await self._tidy()
         if await self.tainted() or not forgotten.isdisjoint(self._under_way):
             self.on_due()
             return True
@@ -78,9 +85,20 @@ class Unlearning:
             proof = await self._only(self._serving.adapter)
         return proof
 
-    def over(self) -> None:
+    async def over(self) -> None:
         """No cycle runs any more, however it ended."""
         self._under_way = frozenset()
+        await self._tidy()
+
+    async def states(self) -> Path:
+        """Where a cycle keeps frozen states: somewhere else as soon as something was taken back."""
+        return self._folder / str(len(await self._journal.forgotten()))
+
+    async def _tidy(self) -> None:
+        """No frozen states are left from before something was taken back."""
+        kept = await self.states()
+        for old in [path for path in self._folder.glob("*") if path != kept]:
+            await asyncio.to_thread(shutil.rmtree, old, ignore_errors=True)
 
     async def _only(self, adapter: str) -> Message | None:
         """This serves now, and no version that was taught by what was taken back is left; the proof of it."""

@@ -23,7 +23,7 @@ from runtime.learning import jobs, learner, registry, trainer
 from runtime.learning.learner import Learner
 from runtime.learning.releases import Releases
 from runtime.learning.unlearning import Unlearning
-from runtime.messages import Action, Cycle, Decision, Feedback, Release
+from runtime.messages import Action, Cycle, Decision, Example, Feedback, Release
 from runtime.metrics import Metrics
 from runtime.situations import Catalogues
 from tests.stages import BRIGHT, DIM, LAMP, decision, percept
@@ -65,8 +65,9 @@ class Parts:
 
     def trainer(self, script: str) -> None:
         """Let this shell script stand in for `python -m runtime.learning.train JOB` (the job is $3)."""
-        program = self.folder / "trainer.sh"
-        program.write_text(f"#!/bin/sh\n{script}\n")
+        program, seen = self.folder / "trainer.sh", self.folder / "seen"
+        seen.mkdir(exist_ok=True)
+        program.write_text(f'#!/bin/sh\n[ -d "$3" ] && cp -r "$3" "{seen}/"\n{script}\n')
         program.chmod(0o755)
         self.monkeypatch.setattr(trainer, "sys", SimpleNamespace(executable=str(program)))
 
@@ -94,6 +95,11 @@ class Parts:
             msgspec.json.encode(ended)
         )
         return ended
+
+    def given(self, cycle: Cycle) -> tuple[jobs.Job, list[Example], list[Example]]:
+        """What the trainer was given: the job, what to train on, and what was held out. By now it is gone."""
+        assert not (self.folder / jobs.JOBS / cycle.id).exists()
+        return jobs.read(self.folder / "seen" / cycle.id)
 
     async def untouched(self) -> bool:
         return self.serving.adapter == "base" and await self.journal.serving() is None
@@ -129,17 +135,13 @@ async def parts(
         releases = Releases(
             journal, bus, worker, store, serving, read.gate, Metrics(), lambda: BASE, clock=lambda: 100.0
         )
-        unlearning = Unlearning(journal, store, serving, releases)
+        unlearning = Unlearning(journal, store, serving, releases, tmp_path / "states")
         stage = Learner(
             journal, bus, Catalogues([{"room": (LAMP,)}]), releases, unlearning, read, Metrics(), lambda: BASE,
             clock=lambda: 100.0,
         )  # fmt: skip
         unlearning.on_due = stage.ask
         yield Parts(stage, releases, unlearning, journal, bus, worker, serving, store, tmp_path, monkeypatch)
-
-
-def written_job(p: Parts, cycle: Cycle) -> jobs.Job:
-    return jobs.read(p.folder / "jobs" / cycle.id)[0]
 
 
 async def confirmed(p: Parts) -> Release:

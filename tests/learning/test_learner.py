@@ -21,7 +21,7 @@ from runtime.learning import jobs
 from runtime.learning.memory import Lesson, Memory
 from runtime.messages import Cycle, Decision, Feedback, Forgotten
 from runtime.metrics import Metrics
-from tests.learning.cycles import BASE, NOON, SAFETY, a_report, parts, teach, written_job
+from tests.learning.cycles import BASE, NOON, SAFETY, a_report, parts, teach
 from tests.stages import BRIGHT, DIM, decision, percept
 
 FAULTS = {
@@ -142,7 +142,7 @@ async def test_a_change_of_what_people_say_starts_a_cycle_before_count_and_hour(
                 pass
         assert began.reason.startswith("what people say changed: 100 % of the last ")
         assert (ended.state, ended.report["habits"]) == ("provisional", began.reason)
-        _, train, held, *_ = jobs.read(p.folder / "jobs" / ended.id)
+        _, train, held = p.given(ended)
         weights = sorted(example.weight for example in (*train, *held))
         assert weights[-5] == pytest.approx(0.5 * weights[-1]), "half the half-life: four examples, not eight"
         for task in tasks:
@@ -170,11 +170,11 @@ async def test_too_many_for_the_budget_go_on_from_what_serves_until_there_is_tim
     async with parts(tmp_path, monkeypatch, budget=10.0) as p:
         p.trainer_makes(1.0, report=msgspec.json.encode(good))
         first = await p.cycle()
-        assert (first.state, written_job(p, first).partial) == ("released", False)
+        assert (first.state, p.given(first)[0].partial) == ("released", False)
         await teach(p.journal, 3)
         p.trainer_makes(2.0, report=msgspec.json.encode(good))
         second = await p.cycle()
-        job = written_job(p, second)
+        job = p.given(second)[0]
         assert (second.state, job.partial) == ("provisional", True)
         assert "trained on a part" in second.reason
         assert job.settings["start"] == job.champion == str(p.store.directory(first.adapter))
@@ -185,7 +185,7 @@ async def test_too_many_for_the_budget_go_on_from_what_serves_until_there_is_tim
         assert p.learner._due(SimpleNamespace(last_at=0.0)) == "idle", "nothing new, but a whole cycle is owed"
         p.trainer_makes(3.0, report=msgspec.json.encode(good))
         third = await p.learner.cycle(whole=True)
-        assert (third.state, written_job(p, third).partial) == ("released", False)
+        assert (third.state, p.given(third)[0].partial) == ("released", False)
         assert p.learner._due(SimpleNamespace(last_at=0.0)) == ""
 
 
@@ -196,16 +196,14 @@ async def test_what_was_held_out_stays_held_out_though_what_serves_has_learnt_it
         p.trainer_makes(1.0, report=msgspec.json.encode(replace(a_report(), refit=True)))
         save_file({"lora": np.array([0.5], dtype=np.float32)}, p.judged_weights)
         first = await p.cycle()
-        held = {e.id for e in jobs.read(p.folder / "jobs" / first.id)[2]}
+        held = {e.id for e in p.given(first)[2]}
         assert held
         manifest = p.store.manifest(first.adapter)
         assert (set(manifest.held_out), len(manifest.lineage)) == (held, 12)
         second = await p.cycle()
-        assert {e.id for e in jobs.read(p.folder / "jobs" / second.id)[2]} == held
+        assert {e.id for e in p.given(second)[2]} == held
         assert (
-            written_job(p, second).champion
-            == str(p.store.judged(first.adapter))
-            != str(p.store.directory(first.adapter))
+            p.given(second)[0].champion == str(p.store.judged(first.adapter)) != str(p.store.directory(first.adapter))
         )
         await p.journal.put(Forgotten(id="fg-1", feedback_id=min(held), by="person", at=200.0))
         assert await p.unlearning.unlearn(), "held out or not, it is in the weights"
@@ -216,9 +214,9 @@ async def test_what_a_search_finds_is_remembered(tmp_path: Path, monkeypatch: py
     async with parts(tmp_path, monkeypatch, tune=True) as p:
         p.trainer_makes(1.0, report=found)
         asked = await p.cycle()
-        assert not written_job(p, asked).settings["tune"], "somebody waits for it"
+        assert not p.given(asked)[0].settings["tune"], "somebody waits for it"
         idle = await p.learner.cycle(whole=True)
-        settings = written_job(p, idle).settings
+        settings = p.given(idle)[0].settings
         assert (settings["tune"], settings["lr"], settings["rank"]) == (True, 0.004, 8)
 
 
@@ -250,7 +248,7 @@ async def test_disliked_answers_reach_the_objectives_that_want_them(
             await p.journal.put(said, made, bad)
             p.trainer_makes(1.0)
             ended = await p.cycle()
-            train, held = jobs.read(p.folder / "jobs" / ended.id)[1:]
+            train, held = p.given(ended)[1:]
             assert len(train) + len(held) == count, objective
 
 
@@ -261,12 +259,12 @@ async def test_words_that_say_the_same_are_all_in_the_lineage(tmp_path: Path, mo
         p.trainer_makes(1.0)
         ended = await p.cycle()
         assert {"fb-7", "fb-8"} <= set(p.store.manifest(ended.adapter).lineage)
-        job, train, _ = jobs.read(p.folder / "jobs" / ended.id)
+        job, train, _ = p.given(ended)
         assert [(e.id, e.also, e.weight) for e in train if e.also] == [("fb-8", ("fb-7",), 2.0)]
         assert job.learnt == ()
         p.trainer_makes(2.0)
         ended = await p.cycle()
-        assert {"fb-7", "fb-8"} <= set(jobs.read(p.folder / "jobs" / ended.id)[0].learnt), "anchors from here on"
+        assert {"fb-7", "fb-8"} <= set(p.given(ended)[0].learnt), "anchors from here on"
 
 
 async def test_a_candidate_that_breaks_a_case_does_not_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import safetensors.numpy
 from runtime.errors import Corrupt, NotFound
 from runtime.learning import jobs, registry
 from runtime.learning.jobs import Base, Job, Report, Scores
+from runtime.learning.reference import Drift, Flip
 from runtime.learning.registry import MANIFEST, WEIGHTS, Registry
 from runtime.messages import Action, Example
 
@@ -49,6 +50,18 @@ def test_a_version_keeps_its_lineage(store: Registry, tmp_path: Path) -> None:
     assert manifest.parameters == {"rank": 4}
     assert [m.id for m in store.list()] == [adapter]
     assert published(store, tmp_path / "job") == adapter  # the same weights are the same version
+
+
+def test_a_version_keeps_nobodys_words(store: Registry, tmp_path: Path) -> None:
+    job = finished(tmp_path / "job")
+    report = jobs.read_report(job)
+    assert report is not None
+    flip = Flip(scope="hall", text="xylophone", before="lamp off", after="lamp on")
+    drift = Drift(situations=9, flips=0.5, divergence=0.1, flipped=(flip,))
+    jobs.write_atomically(job / jobs.REPORT, msgspec.structs.replace(report, drift=drift))
+    adapter = published(store, job)
+    assert "xylophone" not in (store.directory(adapter) / MANIFEST).read_text()
+    assert store.manifest(adapter).scores["drift"]["flips"] == 0.5
 
 
 def test_changed_bytes_are_found(store: Registry, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from runtime.errors import NotFound, Unavailable
 from runtime.learning import jobs, registry
 from runtime.messages import Cycle, Message, Release
-from tests.learning.cycles import a_report, confirmed, parts, released, teach, written_job
+from tests.learning.cycles import a_report, confirmed, parts, released, teach
 
 
 async def test_a_release_is_one_commit_and_flips_the_pointer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ async def test_in_shadow_a_version_is_no_measure_and_decides_nothing(
         await teach(p.journal, 103)
         p.trainer_makes(3.0)
         third = await p.cycle()  # while the second is watched
-        assert written_job(p, third).champion == str(p.store.directory(first))
+        assert p.given(third)[0].champion == str(p.store.directory(first))
         assert p.store.manifest(third.adapter).parent == first
         newest = await p.journal.serving()
         assert newest is not None

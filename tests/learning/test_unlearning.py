@@ -154,7 +154,7 @@ async def test_nothing_that_was_forgotten_or_is_doubted_gets_into_a_job(
         await p.journal.put(*(Forgotten(id=f"fg-{id}", feedback_id=id, by="person", at=99.0) for id in taken))
         p.trainer_makes(1.0)
         ended = await p.cycle()
-        _, train, held = jobs.read(p.folder / "jobs" / ended.id)
+        _, train, held = p.given(ended)
         learnt = {id for e in (*train, *held) for id in (e.id, *e.also)}
         doubted = {one.feedback_id for one in doubts.found.doubted}
         assert doubted
