@@ -325,8 +325,8 @@ class Learner:
     async def _judge(
         self, cycle: Cycle, directory: Path, report: jobs.Report, champion: str, *, examples_at: float, lineage: list[str]
     ) -> Cycle:  # fmt: skip
-        """The cycle as it ends. `champion`: what the candidate was compared with. If something else decides by now, the verdict is not about that:
-        a trial has to tell."""
+        """The cycle as it ends. `champion`: what the candidate was compared with. If something else decides by now, the verdict
+        is not about that: a trial has to tell."""
         verdict = gate.judge(report, self._config.gate)
         if verdict.state == "released" and champion and champion != self._releases.champion()[0]:
             verdict = gate.Verdict(state="provisional", reason=f"{verdict.reason}; but another version serves by now")
