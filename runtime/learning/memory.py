@@ -8,34 +8,21 @@ It knows what the weights beside it were taught: on other answers those have no 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from runtime.learning.duplicates import canonical
+from runtime.learning.shelf import Floats, Lesson, Rows, Shelf
 from runtime.messages import Action
 
 RIDGE = 0.2  # added to the diagonal; features have length 1
 CAUSES = 8  # lessons named as causes, at most
 HIDDEN = 200  # lessons of one answer that can be left out at once: 20 ms
 DOUBTED = 0.05  # a lesson that counts no more than this is not believed
-FIRST = 256  # lessons there is room for at the beginning
-Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """One situation and the right action in it. `id` is the feedback's; a scope has one lesson a situation, however its text
-    is written (`duplicates.canonical`)."""
-
-    id: str
-    scope: str
-    text: str
-    action: Action
-    weight: float = 1.0
+LEAST = 1e-6  # what is left of a lesson's situation without it, at least
+NONE: Rows = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -61,10 +48,15 @@ class Memory:
         self._clear(0)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return sum(map(len, self._shelves.values()))
 
     def __contains__(self, lesson: str) -> bool:
         return lesson in self._by_id
+
+    @property
+    def room(self) -> int:
+        """Lessons that there is memory for."""
+        return sum(shelf.room for shelf in self._shelves.values())
 
     @property
     def consolidates(self) -> bool:
@@ -73,24 +65,22 @@ class Memory:
 
     def knows(self, scope: str, text: str) -> bool:
         """True if something was taught in this very situation."""
-        return (scope, canonical(text)) in self._places
+        return self.lesson_on(scope, text) is not None
 
     def lesson_on(self, scope: str, text: str) -> Lesson | None:
         """What was taught in this very situation."""
-        place = self._places.get((scope, canonical(text)))
-        return self._lessons[place] if place is not None else None
+        shelf = self._shelves.get(scope)
+        row = shelf.row(text) if shelf is not None else None
+        return shelf.lessons[row] if shelf is not None and row is not None else None
 
     def _clear(self, size: int) -> None:
-        self._lessons: list[Lesson | None] = []
-        self._places: dict[tuple[str, str], int] = {}  # (scope, canonical text) -> place
-        self._by_id: dict[str, int] = {}
+        self._size = size  # of a feature; 0 = none was seen yet
+        self._shelves: dict[str, Shelf] = {}  # by scope
+        self._by_id: dict[str, Lesson] = {}
         self._columns: dict[tuple[str, bytes], int] = {}  # (scope, action) -> column
         self._actions: dict[str, list[tuple[int, Action]]] = {}  # scope -> its columns
         self._taught: dict[str, set[int]] = {version: set() for version in self._versions}  # -> columns
         self._believed: set[int] = set()  # columns with a lesson that counts
-        self._features: Floats = np.zeros((FIRST, size), np.float32)
-        self._column: NDArray[np.int64] = np.zeros(FIRST, np.int64)
-        self._scope: dict[str, list[int]] = {}  # places
         self._solved: Floats = np.eye(size, dtype=np.float32) / RIDGE  # inverse of the features' weighted second moment
         self._answers: Floats = np.zeros((size, 16), np.float32)  # [size, columns]: a feature times this is `ridge`
 
@@ -104,14 +94,13 @@ class Memory:
             return
         for lesson, feature in given:
             self._place(lesson, feature)
-        kept = [(i, lesson) for i, lesson in enumerate(self._lessons) if lesson is not None]
-        places = [i for i, _ in kept]
-        weights = np.array([self._counts(lesson) for _, lesson in kept])
-        x = self._features[places].astype(np.float64)
+        shelves = self._shelves.values()
+        weights = np.array([self._counts(lesson) for shelf in shelves for lesson in shelf.lessons])
+        x = np.concatenate([shelf.features for shelf in shelves]).astype(np.float64)
         weighted = x * weights[:, None]
-        self._solved = np.linalg.inv(weighted.T @ x + RIDGE * np.eye(x.shape[1])).astype(np.float32)
-        targets = np.zeros((len(kept), self._answers.shape[1]))
-        targets[np.arange(len(kept)), self._column[places]] = 1.0
+        self._solved = np.linalg.inv(weighted.T @ x + RIDGE * np.eye(self._size)).astype(np.float32)
+        targets = np.zeros((len(x), self._answers.shape[1]))
+        targets[np.arange(len(x)), np.concatenate([shelf.columns for shelf in shelves])] = 1.0
         self._answers = (self._solved @ (weighted.T @ targets)).astype(np.float32)
 
     def adopt(self, other: Memory) -> None:
@@ -123,18 +112,14 @@ class Memory:
 
     def remember(self, lesson: Lesson, feature: Floats) -> None:
         """In place of what was taught before in the same situation."""
-        if not self._features.shape[1]:
+        if not self._size:
             self._clear(len(feature))
-        before = self._places.get((lesson.scope, canonical(lesson.text)))
-        if before is not None:
-            self._take_away(before)
-        place = self._place(lesson, feature)
-        self._shift(place, self._counts(lesson))
+        self._take_away(self.lesson_on(lesson.scope, lesson.text))
+        self._shift(feature, self._place(lesson, feature), self._counts(lesson))
 
     def forget(self, ids: Iterable[str]) -> None:
         for lesson in ids:
-            if (place := self._by_id.get(lesson)) is not None:
-                self._take_away(place)
+            self._take_away(self._by_id.get(lesson))
 
     def reweighed(self, weights: Mapping[str, float]) -> Memory:
         """The same lessons, where some count something else (by id)."""
@@ -147,9 +132,7 @@ class Memory:
     def _made_anew(self, learnt: Collection[str], weights: Mapping[str, float]) -> Memory:
         other = self.blank(learnt)
         other.restore(
-            (replace(lesson, weight=weights.get(lesson.id, lesson.weight)), self._features[place].copy())
-            for place, lesson in enumerate(self._lessons)
-            if lesson is not None
+            (replace(lesson, weight=weights.get(lesson.id, lesson.weight)), feature) for lesson, feature in self._all()
         )
         return other
 
@@ -163,9 +146,9 @@ class Memory:
         """These weights decide from now on; each was trained on the lessons (ids) of its lineage."""
         self._versions = {version: frozenset(lineage) for version, lineage in versions.items()}
         self._taught = {version: set() for version in self._versions}
-        for place, lesson in enumerate(self._lessons):
-            if lesson is not None:
-                self._note(lesson, int(self._column[place]))
+        for shelf in self._shelves.values():
+            for lesson, column in zip(shelf.lessons, shelf.columns.tolist(), strict=True):
+                self._note(lesson, column)
 
     def _note(self, lesson: Lesson, column: int) -> None:
         """Who was taught this action."""
@@ -181,31 +164,29 @@ class Memory:
     def only(self, ids: Container[str]) -> Memory:
         """What it would be had nothing but these been taught (by id)."""
         other = self.blank()
-        other.restore(
-            (lesson, self._features[place].copy())
-            for place, lesson in enumerate(self._lessons)
-            if lesson is not None and lesson.id in ids
-        )
+        other.restore((lesson, feature) for lesson, feature in self._all() if lesson.id in ids)
         return other
 
     def lessons(self) -> list[Lesson]:
-        return [lesson for lesson in self._lessons if lesson is not None]
+        return [lesson for shelf in self._shelves.values() for lesson in shelf.lessons]
+
+    def _all(self) -> Iterator[tuple[Lesson, Floats]]:
+        """Also in another thread, while this goes on."""
+        for shelf in list(self._shelves.values()):
+            for lesson, feature in zip(list(shelf.lessons), shelf.features, strict=False):
+                yield lesson, feature.copy()
 
     def _place(self, lesson: Lesson, feature: Floats) -> int:
-        """Note a lesson without solving for it."""
-        old = self._places.get((lesson.scope, canonical(lesson.text)))
-        if old is not None:
+        """Note a lesson, in place of what there was, without solving for it. The column of its action."""
+        if (old := self.lesson_on(lesson.scope, lesson.text)) is not None:
             self._drop(old)
-        place = len(self._lessons)
-        if place == len(self._features):
-            self._features = np.concatenate([self._features, np.zeros_like(self._features)])
-            self._column = np.concatenate([self._column, np.zeros_like(self._column)])
-        self._lessons.append(lesson)
-        self._features[place], self._column[place] = feature, self._column_of(lesson)
-        self._note(lesson, int(self._column[place]))
-        self._places[lesson.scope, canonical(lesson.text)] = self._by_id[lesson.id] = place
-        self._scope.setdefault(lesson.scope, []).append(place)
-        return place
+        column = self._column_of(lesson)
+        if lesson.scope not in self._shelves:
+            self._shelves[lesson.scope] = Shelf(self._size)
+        self._shelves[lesson.scope].put(lesson, feature, column)
+        self._by_id[lesson.id] = lesson
+        self._note(lesson, column)
+        return column
 
     def _column_of(self, lesson: Lesson) -> int:
         key = (lesson.scope, msgspec.json.encode(lesson.action, order="sorted"))
@@ -216,26 +197,31 @@ class Memory:
                 self._answers = np.concatenate([self._answers, np.zeros_like(self._answers)], 1)
         return self._columns[key]
 
-    def _take_away(self, place: int) -> None:
-        lesson = self._lessons[place]
-        assert lesson is not None
-        self._shift(place, -self._counts(lesson))
-        self._drop(place)
+    def _take_away(self, lesson: Lesson | None) -> None:
+        if lesson is None:
+            return
+        shelf, row = self._found(lesson)
+        self._shift(shelf.features[row], int(shelf.columns[row]), -self._counts(lesson))
+        self._drop(lesson)
 
-    def _drop(self, place: int) -> None:
-        lesson = self._lessons[place]
-        assert lesson is not None
-        self._lessons[place] = None
-        del self._places[lesson.scope, canonical(lesson.text)], self._by_id[lesson.id]
-        self._scope[lesson.scope].remove(place)
+    def _drop(self, lesson: Lesson) -> None:
+        shelf, row = self._found(lesson)
+        shelf.drop(row)
+        del self._by_id[lesson.id]
 
-    def _shift(self, place: int, weight: float) -> None:
+    def _found(self, lesson: Lesson) -> tuple[Shelf, int]:
+        """Where it lies."""
+        shelf = self._shelves[lesson.scope]
+        row = shelf.row(lesson.text)
+        assert row is not None
+        return shelf, row
+
+    def _shift(self, feature: Floats, column: int, weight: float) -> None:
         """One lesson more (or, with a negative weight, less) in the solution: Sherman and Morrison's formula."""
-        feature = self._features[place]
         gain = self._solved @ feature
         gain_here = gain * np.float32(weight / (1.0 + weight * float(feature @ gain)))
         error = -(feature @ self._answers)
-        error[self._column[place]] += 1.0
+        error[column] += 1.0
         self._answers += np.multiply.outer(gain_here, error)
         self._solved -= np.multiply.outer(gain_here, gain)
 
@@ -243,12 +229,10 @@ class Memory:
 
     def recall(self, scope: str, feature: Floats, version: str = "") -> Recalled | None:
         """None if nothing was taught there. `version` of the weights that are asked, too."""
-        places = self._scope.get(scope)
-        if not places:
+        shelf = self._shelves.get(scope)
+        if not shelf:
             return None
-        found = self._said(
-            scope, places, feature @ self._answers, self._features[places] @ feature, self._novelty(feature)
-        )
+        found = self._said(scope, shelf.features @ feature, feature @ self._answers, self._novelty(feature))
         return replace(found, untaught=self._untaught(scope, version))
 
     def _untaught(self, scope: str, version: str) -> tuple[Action, ...]:
@@ -261,54 +245,52 @@ class Memory:
 
     def without(self, lesson: str) -> Recalled | None:
         """What it would say of a lesson's situation had it not been taught. Raises KeyError for an unknown id."""
-        place = self._by_id[lesson]
-        known = self._lessons[place]
-        assert known is not None
-        feature = self._features[place]
-        others = [other for other in self._scope[known.scope] if other != place]
-        if not others:
+        known = self._by_id[lesson]
+        shelf, row = self._found(known)
+        if len(shelf) == 1:
             return None
-        leverage = self._counts(known) * float(feature @ self._solved @ feature)
+        feature, weight = shelf.features[row], self._counts(known)
+        leverage = weight * float(feature @ self._solved @ feature)
         said = feature @ self._answers
-        said[self._column[place]] -= leverage
-        said /= max(1.0 - leverage, 1e-6)
+        said[shelf.columns[row]] -= leverage
+        said /= max(1.0 - leverage, LEAST)
         novelty = self._novelty(feature)
-        before = novelty / max(
-            1.0 - novelty * self._counts(known) / RIDGE, 1e-6
-        )  # Sherman and Morrison again, backwards
-        return self._said(known.scope, others, said, self._features[others] @ feature, min(before, 1.0))
+        before = novelty / max(1.0 - novelty * weight / RIDGE, LEAST)  # Sherman and Morrison again, backwards
+        return self._said(known.scope, shelf.features @ feature, said, min(before, 1.0), np.array([row]))
 
     def unheard(self, lesson: str) -> Recalled | None:
         """What it would say of a lesson's situation had nobody ever taught its answer there: how it takes what is outside of
         all it knows. None where that is the only answer, or too common a one. Raises KeyError for an unknown id."""
-        known = self._lessons[self._by_id[lesson]]
-        assert known is not None
-        feature, column = self._features[self._by_id[lesson]], self._column[self._by_id[lesson]]
-        hidden = [place for place in self._scope[known.scope] if self._column[place] == column]
-        others = [place for place in self._scope[known.scope] if self._column[place] != column]
-        if not others or len(hidden) > HIDDEN:
+        known = self._by_id[lesson]
+        shelf, row = self._found(known)
+        feature, column = shelf.features[row], int(shelf.columns[row])
+        hidden = np.flatnonzero(shelf.columns == column)
+        if len(hidden) == len(shelf) or len(hidden) > HIDDEN:
             return None
-        rows = self._features[hidden]
-        weights = np.array([self._counts(self._lessons[place]) for place in hidden])  # type: ignore[arg-type]
+        rows = shelf.features[hidden]
+        weights = np.array([self._counts(shelf.lessons[one]) for one in hidden])
         gains = (rows @ self._solved).astype(np.float64)
         here = gains @ feature
         part = np.linalg.solve(np.diag(1 / weights) - gains @ rows.T, here)  # Woodbury's formula, backwards
         said = feature @ self._answers + (part @ (rows @ self._answers)).astype(np.float32)
         novelty = self._novelty(feature) + RIDGE * float(part @ here)
-        return self._said(known.scope, others, said, self._features[others] @ feature, min(novelty, 1.0), int(column))
+        return self._said(known.scope, shelf.features @ feature, said, min(novelty, 1.0), hidden, but=column)
 
     def _said(
-        self, scope: str, places: Sequence[int], ridge: Floats, cosines: Floats, novelty: float, but: int = -1
+        self, scope: str, cosines: Floats, ridge: Floats, novelty: float, gone: Rows = NONE, but: int = -1
     ) -> Recalled:
-        """`but` a column: an answer left out."""
+        """`gone`: rows of lessons left out; `but`: a column, an answer left out."""
+        shelf = self._shelves[scope]
         kept = [(column, action) for column, action in self._actions[scope] if column != but]
         columns = [column for column, _ in kept]
+        cosines[gone] = -1.0
         nearest = np.full(self._answers.shape[1], -1.0, np.float32)
-        np.maximum.at(nearest, self._column[places], cosines)
-        taught = np.bincount(self._column[places], minlength=self._answers.shape[1]).astype(np.float32)
+        np.maximum.at(nearest, shelf.columns, cosines)
+        taught = np.bincount(shelf.columns, minlength=len(nearest)).astype(np.float32)
+        np.subtract.at(taught, shelf.columns[gone], 1.0)
         return Recalled(
             actions=tuple(action for _, action in kept), ridge=ridge[columns], near=nearest[columns],
-            taught=taught[columns], novelty=novelty, lessons=len(places),
+            taught=taught[columns], novelty=novelty, lessons=len(shelf) - len(gone),
         )  # fmt: skip
 
     def _novelty(self, feature: Floats) -> float:
@@ -317,16 +299,20 @@ class Memory:
     def causes(self, scope: str, feature: Floats, action: Action, most: int = CAUSES) -> list[tuple[Lesson, float]]:
         """Lessons that taught this action, with their part in its `ridge`, largest first. The parts of all lessons add
         up to it."""
+        shelf = self._shelves.get(scope)
         column = self._columns.get((scope, msgspec.json.encode(action, order="sorted")))
-        gain = self._solved @ feature
-        found = []
-        for place in self._scope.get(scope, ()):
-            lesson = self._lessons[place]
-            if lesson is not None and self._column[place] == column:
-                found.append((lesson, self._counts(lesson) * float(self._features[place] @ gain)))
+        if shelf is None or column is None:
+            return []
+        rows = np.flatnonzero(shelf.columns == column)
+        said = (shelf.features[rows] @ (self._solved @ feature)).tolist()
+        lessons = [shelf.lessons[row] for row in rows]
+        found = [(lesson, self._counts(lesson) * part) for lesson, part in zip(lessons, said, strict=True)]
         return sorted(found, key=lambda pair: -pair[1])[:most]
 
 
 def unpacked(feature: bytes) -> Floats:
     """A feature as the policy worker sends it."""
     return np.frombuffer(feature, np.float16).astype(np.float32)
+
+
+__all__ = ["Floats", "Lesson", "Memory", "Recalled", "unpacked"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -135,6 +137,26 @@ def test_what_it_would_say_had_nobody_taught_an_answer_is_what_it_says_when_nobo
         assert (found.ridge[i], found.near[i]) == pytest.approx((wanted.ridge[j], wanted.near[j]), rel=1e-3, abs=1e-3)
     assert found.novelty == pytest.approx(wanted.novelty, rel=1e-3)
     assert found.lessons == wanted.lessons
+
+
+def test_lessons_that_are_replaced_take_no_more_room() -> None:
+    memory = Memory()
+    for number in range(2000):
+        memory.remember(replace(lesson(number)[0], text=f"situation {number % 50}"), feature(number % 50))
+    assert len(memory) == 50
+    assert memory.room < 200
+    memory.forget([f"fb{number}" for number in range(1950, 1990)])
+    left = [
+        (replace(lesson(number)[0], text=f"situation {number % 50}"), feature(number % 50))
+        for number in range(1990, 2000)
+    ]
+    assert {one.id for one in memory.lessons()} == {one.id for one, _ in left}
+    for action in (ON, OFF, DIM):
+        assert said(memory, feature(99), action) == pytest.approx(solved(left, feature(99), action), abs=1e-3)
+    recalled = memory.recall("hall", feature(1990 % 50))
+    assert recalled is not None
+    assert recalled.lessons == recalled.taught.sum() == 10
+    assert recalled.near.max() == pytest.approx(1.0, abs=1e-5)
 
 
 def test_where_there_is_one_answer_only_nothing_is_left_without_it() -> None:
