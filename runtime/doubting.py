@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 import structlog
 from msgspec.structs import replace
 
@@ -24,6 +25,7 @@ from runtime.journal import Journal
 from runtime.learning import balance, curation, disputes, doubt, duplicates
 from runtime.learning.disputes import Rulings
 from runtime.learning.doubt import LITTLE, Findings, View
+from runtime.learning.leftout import LeftOut
 from runtime.learning.memory import Memory
 from runtime.messages import Action, Example
 
@@ -68,7 +70,7 @@ class Doubts:
         """Those that are believed, after judging all of them anew. `examples`: the newest word of everybody on each
         decision."""
         await self.until_remembered()
-        views = [view for example in examples if (view := await self._view(example)) is not None]
+        views = await self._views(examples)
         judged = bool(views) or self._memory is None  # a judge who remembers nothing, yet, acquits nobody
         found = doubt.find(views, self._vouched, self.found.sources) if judged else self._undisputed()
         await self._note(_joined(found, self._rule(examples, found)))
@@ -178,23 +180,32 @@ class Doubts:
         except CorrigibleError:
             return action.tool
 
-    async def _view(self, example: Example) -> View | None:
-        memory = self._memory
-        if memory is None or example.id not in memory:
-            return None
-        await asyncio.sleep(0)  # some milliseconds each
-        recalled = memory.without(example.id)
-        if recalled is None:
-            return None
-        own = recalled.actions.index(example.action)
-        others = [i for i in range(len(recalled.actions)) if i != own]
-        if not others:
-            return None
-        best = max(others, key=lambda i: float(recalled.ridge[i]))
-        return View(
-            id=example.id, source=example.source, own=float(recalled.ridge[own]), best=float(recalled.ridge[best]),
-            other=self._render(example.scope, recalled.actions[best]), company=int(recalled.taught[own]),
-        )  # fmt: skip
+    async def _views(self, examples: Sequence[Example]) -> list[View]:
+        """What the memory would say of each example that it knows, had it not been taught."""
+        found: dict[str, View] = {}
+        for scope in dict.fromkeys(example.scope for example in examples):
+            left = self._memory.left_out(scope) if self._memory is not None else None
+            if left is None or len(left.actions) < 2:
+                continue
+            told = [self._told(scope, action) for action in left.actions]
+            found |= await asyncio.to_thread(_viewed, left, told, {e.id: e.source for e in examples})  # half a second
+        return [found[example.id] for example in examples if example.id in found]
+
+
+def _viewed(left: LeftOut, told: Sequence[str], sources: Mapping[str, str]) -> dict[str, View]:
+    """By id. `told`: the actions in words."""
+    said, rows = left.ridge(), np.arange(len(left.lessons))
+    own = said[rows, left.own].tolist()
+    said[rows, left.own] = -np.inf
+    others = said.argmax(1)
+    best, company = said[rows, others].tolist(), left.company().tolist()
+    return {
+        lesson.id: View(
+            id=lesson.id, source=sources[lesson.id], own=own[row], best=best[row], other=told[others[row]],
+            company=company[row],
+        )
+        for row, lesson in enumerate(left.lessons) if lesson.id in sources
+    }  # fmt: skip
 
 
 def _joined(found: Findings, ruled: Rulings) -> Findings:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
+from runtime.learning.leftout import LEAST, LeftOut
 from runtime.learning.shelf import Floats, Lesson, Rows, Shelf
 from runtime.messages import Action
 
@@ -21,7 +22,6 @@ RIDGE = 0.2  # added to the diagonal; features have length 1
 CAUSES = 8  # lessons named as causes, at most
 HIDDEN = 200  # lessons of one answer that can be left out at once: 20 ms
 DOUBTED = 0.05  # a lesson that counts no more than this is not believed
-LEAST = 1e-6  # what is left of a lesson's situation without it, at least
 NONE: Rows = np.zeros(0, np.int64)
 
 
@@ -257,6 +257,19 @@ class Memory:
         novelty = self._novelty(feature)
         before = novelty / max(1.0 - novelty * weight / RIDGE, LEAST)  # Sherman and Morrison again, backwards
         return self._said(known.scope, shelf.features @ feature, said, min(before, 1.0), np.array([row]))
+
+    def left_out(self, scope: str) -> LeftOut | None:
+        """Every lesson of a scope, to ask the same of all of them; None where nothing would be left to answer."""
+        shelf = self._shelves.get(scope)
+        if shelf is None or len(shelf) < 2:
+            return None
+        columns = [column for column, _ in self._actions[scope]]  # they ascend, for they were given one after the other
+        return LeftOut(
+            lessons=tuple(shelf.lessons), actions=tuple(action for _, action in self._actions[scope]),
+            own=np.searchsorted(columns, shelf.columns),
+            counts=np.array([self._counts(lesson) for lesson in shelf.lessons], np.float32),
+            features=shelf.features.copy(), solved=self._solved.copy(), answers=self._answers[:, columns],
+        )  # fmt: skip
 
     def unheard(self, lesson: str) -> Recalled | None:
         """What it would say of a lesson's situation had nobody ever taught its answer there: how it takes what is outside of

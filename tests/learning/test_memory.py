@@ -80,6 +80,30 @@ def test_without_a_lesson_it_says_what_it_would_have_said() -> None:
     assert mine.novelty == pytest.approx(theirs.novelty, rel=1e-3)
 
 
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.permutations(range(14)), st.sets(st.integers(0, 13), max_size=9), st.sampled_from([0.3, 1.0]))
+def test_all_lessons_of_a_scope_are_left_out_at_once_as_one_by_one(
+    order: list[int], gone: set[int], part: float
+) -> None:
+    memory = Memory(part, learnt=["fb3", "fb4"])
+    memory.remember(*lesson(20, scope="attic"))
+    for number in order:
+        memory.remember(*lesson(number, weight=0.02 + number % 3))
+    memory.forget([f"fb{number}" for number in gone])
+    left = memory.left_out("hall")
+    assert left is not None
+    assert {one.id for one in left.lessons} == {f"fb{number}" for number in range(14) if number not in gone}
+    ridge, company = left.ridge(), left.company()
+    for row, one in enumerate(left.lessons):
+        alone = memory.without(one.id)
+        assert alone is not None
+        assert left.actions == alone.actions
+        assert left.actions[left.own[row]] == one.action
+        assert company[row] == alone.taught[left.own[row]]
+        np.testing.assert_allclose(ridge[row], alone.ridge, atol=1e-4)
+    assert memory.left_out("attic") is None, "nothing is left there to answer"
+
+
 def test_causes_add_up_to_what_it_says() -> None:
     memory = Memory()
     memory.restore([lesson(number) for number in range(9)])
