@@ -18,7 +18,6 @@ import msgspec
 import structlog
 
 from runtime.bus import Subscription
-from runtime.errors import BadAction
 from runtime.guard import Modes
 from runtime.journal import Journal
 from runtime.learning import agreement
@@ -113,7 +112,7 @@ class Apprentice:
 
     async def _classes(self, scope: str) -> list[Class]:
         """Every action of an actuator in this mode that was decided on, done or asked for lately."""
-        actuators = self._actuators(scope)
+        actuators, catalogue = self._actuators(scope), self._catalogues.of(scope)
         if not actuators:
             return []
         rows = [row for row in await self._journal.witnessed(scope, limit=LOOK_BACK) if self._counts(row)]
@@ -123,16 +122,8 @@ class Apprentice:
                 actuator=actuators[action.tool], action=action, standing=self._standing(scope, action),
                 cases=tuple(self._cases(rows, action, actuators[action.tool], self._standing(scope, action))),
             )
-            for _, action in sorted(seen.items()) if action.tool in actuators and self._possible(scope, action)
+            for _, action in sorted(seen.items()) if action.tool in actuators and catalogue.allows(action)
         ]  # fmt: skip
-
-    def _possible(self, scope: str, action: Action) -> bool:
-        """False for what an older configuration offered."""
-        try:
-            self._catalogues.of(scope).check(action)
-        except BadAction:
-            return False
-        return True
 
     def _counts(self, row: Witnessed) -> bool:
         return not row.word or self._believes(row.word, row.source)

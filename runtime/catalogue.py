@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -97,12 +98,12 @@ class Catalogue(Message, frozen=True, kw_only=True):
                 yield Action(tool=tool.name, arguments=arguments)
 
     def render(self, action: Action) -> str:
-        """The action's text; the same action always has the same text."""
+        """The action's text; the same action always has the same text. Raises BadAction where it has none."""
         tool = self.tool(action.tool)
         if not action.arguments:
             return tool.name
         if tool.single is not None:
-            return f"{tool.name} {_spell(action.arguments[tool.single])}"
+            return f"{tool.name} {_spell(_needed(tool, action, tool.single))}"
         ordered = {name: action.arguments[name] for name in tool.arguments if name in action.arguments}
         return f"{tool.name} {msgspec.json.encode(ordered).decode()}"
 
@@ -128,8 +129,7 @@ class Catalogue(Message, frozen=True, kw_only=True):
         """The action itself if it is valid here; raises BadAction saying what is wrong otherwise."""
         tool = self.tool(action.tool)
         for name in tool.required:
-            if name not in action.arguments:
-                raise BadAction(f"{tool.name!r} needs the argument {name!r}")
+            _needed(tool, action, name)
         for name, value in action.arguments.items():
             if name not in tool.arguments:
                 known = ", ".join(tool.arguments) or "none"
@@ -137,6 +137,19 @@ class Catalogue(Message, frozen=True, kw_only=True):
             if not _fits(value, tool.arguments[name]):
                 raise BadAction(f"{name}={value!r} is outside what {tool.name!r} allows: {tool.arguments[name]}")
         return action
+
+    def allows(self, action: Action) -> bool:
+        """False for what an older configuration offered: tools go while what was said of them stays in the journal."""
+        with suppress(BadAction):
+            self.check(action)
+            return True
+        return False
+
+
+def _needed(tool: Tool, action: Action, name: str) -> Any:
+    if name not in action.arguments:
+        raise BadAction(f"{tool.name!r} needs the argument {name!r}")
+    return action.arguments[name]
 
 
 def _values(schema: Schema) -> list[Any] | None:

@@ -162,7 +162,7 @@ class Decider:
         if age > STALE:
             return self._decision(percept, NOTHING, adapter, started, by="fallback", note=f"{age:.0f} s old: too late")
         hit = self._table.lookup(percept) if self.table_on and not percept.synthetic else None
-        if hit is not None:
+        if hit is not None and catalogue.allows(hit[0]):
             return self._decision(percept, hit[0], adapter, started, by="table", table_feedback=hit[1])
         try:
             async with asyncio.timeout(self._config.timeout):

@@ -70,6 +70,7 @@ class Doubts:
         """Those that are believed, after judging all of them anew. `examples`: the newest word of everybody on each
         decision."""
         await self.until_remembered()
+        examples = self._possible(examples)
         views = await self._views(examples)
         judged = bool(views) or self._memory is None  # a judge who remembers nothing, yet, acquits nobody
         found = doubt.find(views, self._vouched, self.found.sources) if judged else self._undisputed()
@@ -79,13 +80,24 @@ class Doubts:
 
     async def hear(self, examples: Sequence[Example]) -> None:
         """Somebody contradicted somebody in the same situation: rule now. Whoever is doubted for other reasons stays so."""
-        found = self._undisputed()
+        examples, found = self._possible(examples), self._undisputed()
         await self._note(_joined(found, self._rule(examples, found)))
         await self._weigh(examples)
 
     def _undisputed(self) -> Findings:
         """Whoever is doubted by what the judge said last."""
         return replace(self.found, doubted=tuple(one for one in self.found.doubted if not one.case))
+
+    def _possible(self, examples: Sequence[Example]) -> list[Example]:
+        """Without words on tools that are gone: they wait in the journal, and count for nothing meanwhile."""
+        return [example for example in examples if self._written(example.scope, example.action)]
+
+    def _written(self, scope: str, action: Action) -> str:
+        """An action as its catalogue writes it; "" where it does not know it any more."""
+        try:
+            return self._render(scope, action)
+        except CorrigibleError:
+            return ""
 
     def _rule(self, examples: Sequence[Example], found: Findings) -> Rulings:
         """Where those who are not doubted anyway want different things."""
@@ -175,10 +187,7 @@ class Doubts:
 
     def _told(self, scope: str, action: Action) -> str:
         """An action in words, also one that there is no tool for any more."""
-        try:
-            return self._render(scope, action)
-        except CorrigibleError:
-            return action.tool
+        return self._written(scope, action) or action.tool
 
     async def _views(self, examples: Sequence[Example]) -> list[View]:
         """What the memory would say of each example that it knows, had it not been taught."""

@@ -74,11 +74,9 @@ class Explaining:
         )
         cut = pieces.cut(percept.text, percept.fields)
         texts = [percept.text, *(piece.rest for piece in cut)]
+        gold = [] if catalogue.closed or not catalogue.allows(action) else [action] * len(texts)
         async with lent(self._policy, voice.directory, voice.fingerprint) as name:
-            rows = await self._policy.score(
-                texts, catalogue, name, floor=LIVE, feature=True,
-                gold=[] if catalogue.closed else [action] * len(texts),
-            )  # fmt: skip
+            rows = await self._policy.score(texts, catalogue, name, floor=LIVE, feature=True, gold=gold)
         beliefs = [believed(decision.scope, row, self._memory, voice.trusted, voice.adapter) for row in rows]
         return {"adapter": voice.adapter, "note": voice.note, **_weighed(action, catalogue, cut, rows, beliefs)}
 

@@ -69,6 +69,11 @@ class Remembering:
         async with self._changed:
             await self._changed.wait_for(lambda: self._memory.knows(scope, text))
 
+    async def _tell(self) -> None:
+        """Whoever waits looks again."""
+        async with self._changed:
+            self._changed.notify_all()
+
     def seen(self, scope: str, text: str, feature: Floats) -> None:
         self._seen[scope, text] = feature
         self._seen.move_to_end((scope, text))
@@ -125,13 +130,15 @@ class Remembering:
         fresh = self._memory.blank()
         await asyncio.to_thread(fresh.restore, found)  # a second for thousands of lessons: not on the loop
         self._memory.adopt(fresh)
+        await self._tell()
         if found:
             log.info("remembered", lessons=len(found))
 
     def _standing(self, words: Sequence[Example]) -> list[Example]:
-        """One a situation: the newest word that is believed, or else the newest."""
+        """One a situation: the newest word that is believed, or else the newest; of what can be done."""
         found: dict[tuple[str, str], Example] = {}
-        for word in sorted(words, key=lambda w: (self._weigh(w) >= w.weight, w.at)):
+        possible = [word for word in words if self._possible(word)]
+        for word in sorted(possible, key=lambda w: (self._weigh(w) >= w.weight, w.at)):
             found[word.scope, canonical(word.text)] = word
         return sorted(found.values(), key=lambda w: w.at)
 
@@ -139,17 +146,20 @@ class Remembering:
         """What the newest word on a decision teaches, if anything."""
         async with self._turn:
             example = await self._journal.example_on(feedback.decision_id)
-            if example is None:
+            if example is None or not self._possible(example):
                 return
             (feature,) = await self._features(example.scope, [example.text])
             lesson, disputed = self._lesson(example), await self._contradicts(example)
             if disputed:
                 lesson = replace(lesson, weight=lesson.weight * LITTLE)
             self._memory.remember(lesson, feature)
-            async with self._changed:
-                self._changed.notify_all()
+            await self._tell()
         if disputed:
             await self.on_dispute()
+
+    def _possible(self, example: Example) -> bool:
+        """Its tool is still there; if not, its lesson waits in the journal."""
+        return self._catalogues.of(example.scope).allows(example.action)
 
     async def _contradicts(self, example: Example) -> bool:
         """True if somebody else wants something else in this situation: until it is ruled who is right (`disputes`), the

@@ -64,9 +64,13 @@ class Catalogues:
             self.know(scope, action)
 
     def know(self, scope: str, action: Action) -> None:
-        """Remember an action with free arguments, so that it is a candidate from now on."""
+        """Remember an action with free arguments, so that it is a candidate from now on; not one that cannot be done here."""
         catalogue = self.of(scope)
-        if scope not in self._tools or catalogue.tool(action.tool).choices() is not None:
+        if (
+            scope not in self._tools
+            or not catalogue.allows(action)
+            or catalogue.tool(action.tool).choices() is not None
+        ):
             return
         known = self._known.setdefault(scope, {})
         text = catalogue.render(action)

@@ -115,3 +115,12 @@ def test_what_spans_too_much_is_decoded_instead() -> None:
 
 def test_the_id_is_of_the_content() -> None:
     assert Catalogue(tools=(LAMP,)).id == Catalogue(tools=(LAMP,)).id != Catalogue(tools=(HEATING,)).id
+
+
+def test_what_an_older_configuration_offered_is_not_allowed_and_has_no_text() -> None:
+    for gone in (Action(tool="candle"), Action(tool="lamp", arguments={"brightness": 3})):
+        assert not CATALOGUE.allows(gone)
+        with pytest.raises(BadAction):
+            CATALOGUE.render(gone)
+    assert not CATALOGUE.allows(Action(tool="lamp", arguments={"level": "green"}))
+    assert CATALOGUE.allows(Action(tool="lamp", arguments={"level": "dim"}))

@@ -76,6 +76,14 @@ async def test_an_exact_repeat_is_answered_by_the_table(journal: Journal) -> Non
     assert model.asked == []
 
 
+async def test_what_can_no_longer_be_done_is_not_answered_by_the_table(journal: Journal) -> None:
+    stage = decider(journal, TableModel(), corrected())
+    level = {"enum": ["off", "bright"]}
+    stage._catalogues = Catalogues([{"room": (replace(LAMP, arguments={"level": level}),)}])
+    made = await stage.decide(percept(1))
+    assert (made.by, made.actions) == ("model", (BRIGHT,))
+
+
 async def test_the_table_can_be_switched_off(journal: Journal) -> None:
     made = await decider(journal, TableModel(), corrected(), table=False).decide(percept(1))
     assert (made.by, made.actions) == ("model", (BRIGHT,))

@@ -90,6 +90,19 @@ async def test_an_acceptance_is_a_lesson_and_a_dislike_is_none(journal: Journal)
     assert not memory.knows("room", "noon")
 
 
+async def test_what_can_no_longer_be_done_is_no_lesson_and_hides_none(journal: Journal) -> None:
+    memory = Memory()
+    remembering = stage(journal, Looker(), memory)
+    await remembering.learn(await say(journal, 1, "dark"))
+    gone = Action(tool="candle")
+    accepted = Feedback(id="fb-2", decision_id="dc-2", kind="acceptance", source="Ana", at=2.0)
+    await journal.put(percept(2, "dark"), decision(2, gone, 2.0), accepted)
+    await remembering.learn(accepted)
+    assert [lesson.id for lesson in memory.lessons()] == ["fb-1"]
+    await remembering.restore()
+    assert [lesson.id for lesson in memory.lessons()] == ["fb-1"]
+
+
 async def test_a_restart_remembers_the_same(journal: Journal) -> None:
     memory, again = Memory(), Memory()
     remembering = stage(journal, Looker(), memory)

@@ -52,7 +52,8 @@ class Apart:
 
     async def _train(self, directory: Path, examples: Sequence[Example], tell: Tell) -> jobs.Report:
         settings = await self._learner.recipe()
-        train, held = curation.split(examples, settings, self._render)
+        possible = [e for e in examples if self._catalogues.of(e.scope).allows(e.action)]
+        train, held = curation.split(possible, settings, self._render)
         job = jobs.Job(
             base=await asyncio.to_thread(self._model),
             instruction=self._config.agent.instruction,

@@ -8,7 +8,6 @@ from typing import Protocol, TypeVar
 
 from runtime.learning import offpolicy, reference
 from runtime.learning.jobs import Job
-from runtime.learning.objectives import valid
 from runtime.learning.offpolicy import Estimate, Logged, Told
 from runtime.learning.reference import Answer, Drift, Reference
 from runtime.policy.client import BULK_BATCH, BULK_FLOOR
@@ -87,7 +86,7 @@ def _affordable(job: Job, asked: Sequence[A]) -> list[A]:
 
 
 def _valid(job: Job, one: Logged) -> bool:
-    return all(valid(job.catalogues[one.scope], action) for action in (one.action, one.right) if action is not None)
+    return all(job.catalogues[one.scope].allows(action) for action in (one.action, one.right) if action is not None)
 
 
 def _told(job: Job, one: Logged) -> Told:

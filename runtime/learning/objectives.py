@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from runtime.catalogue import Catalogue
-from runtime.errors import BadAction
 from runtime.learning.jobs import Job
 from runtime.messages import Action, Example
 from runtime.policy.backbone import Backbone
@@ -40,14 +38,7 @@ class Item:
 
 def allowed(job: Job, examples: Sequence[Example]) -> list[Example]:
     """The examples whose scope and action there still are: tools go while their feedback stays."""
-    return [e for e in examples if e.scope in job.catalogues and valid(job.catalogues[e.scope], e.action)]
-
-
-def valid(catalogue: Catalogue, action: Action) -> bool:
-    with suppress(BadAction):
-        catalogue.check(action)
-        return True
-    return False
+    return [e for e in examples if e.scope in job.catalogues and job.catalogues[e.scope].allows(e.action)]
 
 
 def prepare(scorer: Scorer, job: Job, examples: Sequence[Example], objective: str = "candidates") -> list[Item]:
@@ -79,7 +70,7 @@ def _others(examples: Sequence[Example]) -> list[Action | None]:
 def _item(scorer: Scorer, catalogue: Catalogue, example: Example, other: Action | None, whole: bool) -> Item:
     told = _told(scorer, catalogue, example, example.action, whole)
     wrong = example.rejected
-    if wrong is not None and (wrong == example.action or not valid(catalogue, wrong)):
+    if wrong is not None and (wrong == example.action or not catalogue.allows(wrong)):
         wrong = None
     return dataclasses.replace(
         told,
