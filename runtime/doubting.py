@@ -74,15 +74,13 @@ class Doubts:
         views = await self._views(examples)
         judged = bool(views) or self._memory is None  # a judge who remembers nothing, yet, acquits nobody
         found = doubt.find(views, self._vouched, self.found.sources) if judged else self._undisputed()
-        await self._note(_joined(found, self._rule(examples, found)))
-        await self._weigh(examples)
+        await self._weigh(examples, anew=await self._note(_joined(found, self._rule(examples, found))))
         return [example for example in examples if self.believes(example.id, example.source)]
 
     async def hear(self, examples: Sequence[Example]) -> None:
         """Somebody contradicted somebody in the same situation: rule now. Whoever is doubted for other reasons stays so."""
         examples, found = self._possible(examples), self._undisputed()
-        await self._note(_joined(found, self._rule(examples, found)))
-        await self._weigh(examples)
+        await self._weigh(examples, anew=await self._note(_joined(found, self._rule(examples, found))))
 
     def _undisputed(self) -> Findings:
         """Whoever is doubted by what the judge said last."""
@@ -109,22 +107,25 @@ class Doubts:
             vouched=self._vouched, overruled=self.found.overruled,
         )  # fmt: skip
 
-    async def _note(self, found: Findings) -> None:
-        """Keep what was found."""
+    async def _note(self, found: Findings) -> bool:
+        """Keep what was found. True if other words are believed now."""
+        before = self._ids, self.found.sources
         if found == self.found:
-            return
+            return False
         others = (found.doubted, found.sources) != (self.found.doubted, self.found.sources)
         await self._journal.set_metadata(FOUND, msgspec.to_builtins(found))
         self._become(found)
         if others:
             log.warning("doubted", feedback=len(found.doubted), sources=list(found.sources))
+        return (self._ids, self.found.sources) != before
 
-    async def _weigh(self, examples: Sequence[Example]) -> None:
-        """Let the memory know what its lessons count now, if that has changed."""
+    async def _weigh(self, examples: Sequence[Example], *, anew: bool) -> None:
+        """Let the memory know what its lessons count now, if that has changed; also if it holds none of the words that are
+        believed otherwise (`anew`), for it may have to hold them now."""
         if self._memory is None:
             return
         weights = self._weights(examples)
-        if any(lesson.weight != weights.get(lesson.id, lesson.weight) for lesson in self._memory.lessons()):
+        if anew or any(lesson.weight != weights.get(lesson.id, lesson.weight) for lesson in self._memory.lessons()):
             await self.on_change(weights)
 
     def _weights(self, examples: Sequence[Example]) -> dict[str, float]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -19,7 +18,6 @@ from runtime.catalogue import Catalogue
 from runtime.errors import CorrigibleError
 from runtime.journal import Journal
 from runtime.learning import disputes
-from runtime.learning.doubt import LITTLE
 from runtime.learning.duplicates import canonical
 from runtime.learning.memory import CAUSES, Floats, Lesson, Memory, unpacked
 from runtime.learning.registry import Manifest
@@ -57,6 +55,8 @@ class Remembering:
         self._changed = asyncio.Condition()
         self._begun = asyncio.Event()  # what the journal has was remembered, or could not be
         self._turn = asyncio.Lock()  # one change at a time
+        self._live = False  # it runs; before, and with the daemon down, there is nothing to find again
+        self._due = False  # a restore that has not begun yet
         self._tasks: set[asyncio.Task[None]] = set()
         self.on_dispute: Callable[[], Awaitable[None]] = _nobody  # told when people want different things
 
@@ -82,6 +82,7 @@ class Remembering:
 
     async def run(self, feedbacks: Subscription[Feedback]) -> None:
         """Everything from the journal, then what people say from now on."""
+        self._live = True
         try:
             await self.restore()
         except CorrigibleError as error:
@@ -97,18 +98,23 @@ class Remembering:
         """Feedback was taken back: it is forgotten at once; what was said before it is found again in the background."""
         known = any(one in self._memory for one in feedback)
         self._memory.forget(feedback)
-        if known or self._turn.locked():  # a restore that is under way may have read it already
+        if known or self._live:  # an older word may stand now, and a restore that is under way may have read this one
             self.again()
 
     def again(self) -> None:
         """Remember anew what the journal has, in the background."""
+        if self._due:
+            return
+        self._due = True
         task = asyncio.create_task(self._again(), name="remember again")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _again(self) -> None:
         try:
-            await self.restore()
+            async with self._turn:
+                self._due = False  # what changes from here on, this one may miss
+                await self._restore()
         except CorrigibleError as error:
             log.error("not remembered again", reason=str(error))
 
@@ -119,7 +125,8 @@ class Remembering:
 
     async def _restore(self) -> None:
         by_scope: defaultdict[str, list[Example]] = defaultdict(list)
-        for example in self._standing(await self._journal.words(self._window)):
+        words = [word for word in await self._journal.words(self._window) if self._possible(word)]
+        for example in await asyncio.to_thread(self._standing, words):
             by_scope[example.scope].append(example)
         found: list[tuple[Lesson, Floats]] = []
         for scope, own in by_scope.items():
@@ -135,41 +142,68 @@ class Remembering:
             log.info("remembered", lessons=len(found))
 
     def _standing(self, words: Sequence[Example]) -> list[Example]:
-        """One a situation: the newest word that is believed, or else the newest; of what can be done."""
+        """One a situation: the newest word that is believed, or else the newest."""
         found: dict[tuple[str, str], Example] = {}
-        possible = [word for word in words if self._possible(word)]
-        for word in sorted(possible, key=lambda w: (self._weigh(w) >= w.weight, w.at)):
+        for word in sorted(words, key=lambda w: (self._believed(w), w.at)):
             found[word.scope, canonical(word.text)] = word
         return sorted(found.values(), key=lambda w: w.at)
 
     async def learn(self, feedback: Feedback) -> None:
-        """What the newest word on a decision teaches, if anything."""
+        """What was said now. It stands at once, unless it has to be weighed against what else was said there."""
         async with self._turn:
-            example = await self._journal.example_on(feedback.decision_id)
-            if example is None or not self._possible(example):
-                return
-            (feature,) = await self._features(example.scope, [example.text])
-            lesson, disputed = self._lesson(example), await self._contradicts(example)
-            if disputed:
-                lesson = replace(lesson, weight=lesson.weight * LITTLE)
-            self._memory.remember(lesson, feature)
-            await self._tell()
-        if disputed:
+            word = await self._said(feedback)
+            held = await self._held(word) if word is not None else None
+            if word is not None and self._stands(word, held):
+                return await self._place(word)
+        if word is not None and held is not None and self._believed(word) and _rivals(word, *held):
             await self.on_dispute()
+        return await self._settle(feedback.decision_id, silent=word is None)
 
-    def _possible(self, example: Example) -> bool:
+    async def _said(self, feedback: Feedback) -> Example | None:
+        """What a feedback teaches, if it is the newest word on its decision."""
+        word = await self._journal.example_on(feedback.decision_id)
+        return word if word is not None and word.id == feedback.id and self._possible(word) else None
+
+    async def _held(self, word: Example) -> tuple[Lesson, Feedback] | None:
+        """What is remembered where this word was said, and who taught it."""
+        lesson = self._memory.lesson_on(word.scope, word.text)
+        given = await self._journal.feedback(lesson.id) if lesson is not None else None
+        return (lesson, given) if lesson is not None and given is not None else None
+
+    def _stands(self, word: Example, held: tuple[Lesson, Feedback] | None) -> bool:
+        """Until it is ruled who is right (`disputes`), the memory does not swing to whoever spoke last."""
+        opposed = held is not None and (word.at < held[1].at or _rivals(word, *held))
+        return self._believed(word) and not opposed
+
+    async def _settle(self, decision_id: str, *, silent: bool) -> None:
+        """Hold what a restart would find in the situation of a decision. `silent`: its newest word teaches nothing."""
+        decision = await self._journal.decision(decision_id)
+        percept = await self._journal.percept(decision.percept_id) if decision is not None else None
+        if percept is None:
+            return
+        async with self._turn:
+            before = self._memory.lesson_on(percept.scope, percept.text)
+            if silent and before is None and len(await self._journal.feedback_of(decision_id)) == 1:
+                return  # a dislike where nothing was taught: there is nothing to be found
+            words = await self._journal.words(self._window)
+            there = await asyncio.to_thread(_on, words, percept.scope, percept.text)
+            standing = self._standing([word for word in there if self._possible(word)])
+            if standing:
+                await self._place(standing[0])
+            elif before is not None:
+                self._memory.forget([before.id])
+
+    async def _place(self, word: Example) -> None:
+        (feature,) = await self._features(word.scope, [word.text])
+        self._memory.remember(self._lesson(word), feature)
+        await self._tell()
+
+    def _possible(self, word: Example) -> bool:
         """Its tool is still there; if not, its lesson waits in the journal."""
-        return self._catalogues.of(example.scope).allows(example.action)
+        return self._catalogues.of(word.scope).allows(word.action)
 
-    async def _contradicts(self, example: Example) -> bool:
-        """True if somebody else wants something else in this situation: until it is ruled who is right (`disputes`), the
-        memory does not swing to whoever spoke last."""
-        before = self._memory.lesson_on(example.scope, example.text)
-        if before is None or before.action == example.action:
-            return False
-        given = await self._journal.feedback(before.id)
-        speakers = {disputes.speaker(given.source if given else ""), disputes.speaker(example.source)}
-        return "" not in speakers and len(speakers) == 2
+    def _believed(self, word: Example) -> bool:
+        return self._weigh(word) >= word.weight
 
     async def causes(self, scope: str, text: str, action: Action, most: int = CAUSES) -> list[tuple[Lesson, float]]:
         """What was taught that speaks for an action in a situation, and by how much; nothing without the policy."""
@@ -198,10 +232,13 @@ class Remembering:
         return Lesson(example.id, example.scope, example.text, example.action, self._weigh(example))
 
     async def reweigh(self, weights: Mapping[str, float]) -> None:
-        """Some lessons count something else from now on (by id)."""
+        """Other people are believed from now on: some lessons count something else (by id) at once, and another word may
+        stand in a situation."""
         async with self._turn:
             fresh = await asyncio.to_thread(self._memory.reweighed, weights)
             self._memory.adopt(fresh)
+        if self._live:
+            self.again()
 
     async def beside(self, versions: Mapping[str, Manifest]) -> None:
         """These versions decide from now on. What all of them have learnt loses weight, if lessons are consolidated."""
@@ -214,6 +251,18 @@ class Remembering:
                 self._memory.consolidated, frozenset.intersection(*learnt) if learnt else ()
             )
             self._memory.adopt(fresh)
+
+
+def _rivals(word: Example, before: Lesson, given: Feedback) -> bool:
+    """True if two who gave their names want different things in one situation."""
+    speakers = {disputes.speaker(given.source), disputes.speaker(word.source)}
+    return before.action != word.action and "" not in speakers and len(speakers) == 2
+
+
+def _on(words: Sequence[Example], scope: str, text: str) -> list[Example]:
+    """Those on one situation, however it is written."""
+    wanted = canonical(text)
+    return [word for word in words if word.scope == scope and canonical(word.text) == wanted]
 
 
 async def _nobody() -> None:
