@@ -221,12 +221,20 @@ class Remembering:
             return await asyncio.to_thread(self._memory.only, ids)
 
     async def _features(self, scope: str, texts: Sequence[str]) -> list[Floats]:
-        missing = [text for text in texts if (scope, text) not in self._seen]
+        known = {text: self._known(scope, text) for text in texts}
+        found = {text: feature for text, feature in known.items() if feature is not None}
+        missing = [text for text in known if text not in found]
         if missing:
             looked = await self._policy.look(missing, self._catalogues.of(scope))
-            for text, feature in zip(missing, looked, strict=True):
-                self.seen(scope, text, unpacked(feature))
-        return [self._seen[scope, text] for text in texts]
+            for text, packed in zip(missing, looked, strict=True):
+                found[text] = unpacked(packed)
+                self.seen(scope, text, found[text])
+        return [found[text] for text in texts]
+
+    def _known(self, scope: str, text: str) -> Floats | None:
+        """What a situation is like, if it was lately decided on or is remembered."""
+        feature = self._seen.get((scope, text))
+        return feature if feature is not None else self._memory.feature(scope, text)
 
     def _lesson(self, example: Example) -> Lesson:
         return Lesson(example.id, example.scope, example.text, example.action, self._weigh(example))

@@ -123,6 +123,21 @@ async def test_a_restart_remembers_the_same(journal: Journal) -> None:
         np.testing.assert_allclose(ours.ridge, theirs.ridge[places], atol=1e-4)
 
 
+async def test_what_is_remembered_is_not_looked_at_again(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.remembering.SEEN", 1)
+    memory, looker = Memory(), Looker()
+    remembering = stage(journal, looker, memory)
+    texts = ["dark", "noon", "night"]
+    for number, text in enumerate(texts):
+        await remembering.learn(await say(journal, number, text))
+    await remembering.restore()
+    assert looker.asked == texts
+    assert {lesson.text for lesson in memory.lessons()} == set(texts)
+    other = stage(journal, looker, Memory())
+    await other.restore()
+    assert sorted(looker.asked[3:]) == sorted(texts), "also with more situations than are kept"
+
+
 async def test_it_follows_the_bus(journal: Journal) -> None:
     memory, bus = Memory(), Bus()
     remembering = stage(journal, Looker(), memory)

@@ -73,6 +73,14 @@ class Memory:
         row = shelf.row(text) if shelf is not None else None
         return shelf.lessons[row] if shelf is not None and row is not None else None
 
+    def feature(self, scope: str, text: str) -> Floats | None:
+        """What a lesson's situation is like, if it was written like this."""
+        known = self.lesson_on(scope, text)
+        if known is None or known.text != text:
+            return None
+        shelf, row = self._found(known)
+        return np.array(shelf.features[row])
+
     def _clear(self, size: int) -> None:
         self._size = size  # of a feature; 0 = none was seen yet
         self._shelves: dict[str, Shelf] = {}  # by scope
