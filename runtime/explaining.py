@@ -63,7 +63,8 @@ class Explaining:
         self._store, self._serving, self._memory = store, serving, memory
 
     async def mattered(self, decision: Decision) -> dict[str, Any]:
-        """What every piece of the situation did for the action (log-odds in nats); no pieces where there is only one."""
+        """What every piece of the situation did for the action (log-odds in nats, None = not comparable); no pieces where
+        there is only one."""
         percept = await self._journal.percept(decision.percept_id)
         if percept is None:
             raise NotFound(f"the situation of decision {decision.id} is not in the journal")
@@ -74,7 +75,7 @@ class Explaining:
         )
         cut = pieces.cut(percept.text, percept.fields)
         texts = [percept.text, *(piece.rest for piece in cut)]
-        gold = [] if catalogue.closed or not catalogue.allows(action) else [action] * len(texts)
+        gold = [] if catalogue.closed else [action] * len(texts)
         async with lent(self._policy, voice.directory, voice.fingerprint) as name:
             rows = await self._policy.score(texts, catalogue, name, floor=LIVE, feature=True, gold=gold)
         beliefs = [believed(decision.scope, row, self._memory, voice.trusted, voice.adapter) for row in rows]
@@ -116,13 +117,21 @@ def _weighed(
     chosen = whole.actions.index(action) if action in whole.actions else whole.best  # it asked, or was overruled
     rival = max((i for i in range(len(whole.actions)) if i != chosen), key=whole.log_both.__getitem__)
     pair = whole.actions[chosen], whole.actions[rival]
-    both, weights = _odds(whole, *pair)
     falls = []
     for left in without:
-        other = _odds(left, *pair)
         instead = "" if left.chosen == whole.chosen else catalogue.render(left.chosen)
-        falls.append({"both": both - other[0], "weights": weights - other[1], "instead": instead})
+        falls.append({**_fall(whole, left, *pair), "instead": instead})
     return {"action": catalogue.render(pair[0]), "against": catalogue.render(pair[1]), **_shown(cut, falls)}
+
+
+def _fall(whole: Belief, left: Belief, chosen: Action, rival: Action) -> dict[str, float | None]:
+    """By how much the log-odds fall; None where one of the two is not considered any more, as words that are written anew
+    may not be. (`log_p_gold` is no help: it is of the whole vocabulary, not of what the grammar allows.)"""
+    if chosen not in left.actions or rival not in left.actions:
+        return {"both": None, "weights": None}
+    both, weights = _odds(whole, chosen, rival)
+    both_left, weights_left = _odds(left, chosen, rival)
+    return {"both": both - both_left, "weights": weights - weights_left}
 
 
 def _odds(belief: Belief, chosen: Action, rival: Action) -> tuple[float, float]:

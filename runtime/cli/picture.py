@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from runtime.cli.reasons import strength, weights
+from runtime.cli.reasons import comparable, strength, weights
 
 BLUE, PURPLE, GREEN, AMBER, GREY, PALE, INK = (
     "#1f6feb",
@@ -97,9 +97,9 @@ def _empty(axes: Axes, title: str, why: str) -> None:
 def _mattered(axes: Axes, found: dict[str, Any]) -> None:
     """In the order of the situation, so that it can be read down."""
     title = "What of the situation mattered"
-    pieces = found["pieces"]
+    pieces = [piece for piece in found["pieces"] if comparable(piece)]
     if not pieces:
-        _empty(axes, title, found.get("note") or "there is nothing that can be left out")
+        _empty(axes, title, found.get("note") or "there is nothing that can be left out and compared")
         return
     places, falls = range(len(pieces)), [strength(piece) for piece in pieces]
     axes.barh(places, falls, height=0.62, color=[BLUE if fall > 0 else AMBER for fall in falls])

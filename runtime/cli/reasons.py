@@ -146,7 +146,7 @@ def _lineage(adapter: str, lineage: dict[str, Any] | None) -> str:
 
 def _mattered(found: dict[str, Any]) -> None:
     rows = [
-        [piece["text"], times(piece["both"]), times(piece["weights"]), piece["instead"]]
+        [piece["text"], made(piece), times(piece["weights"]), piece["instead"]]
         for piece in sorted(found["pieces"], key=strength, reverse=True)
     ]
     if rows:
@@ -158,8 +158,18 @@ def _mattered(found: dict[str, Any]) -> None:
 
 
 def strength(piece: dict[str, Any]) -> float:
-    """How far a piece spoke for the action, in nats; of words that nobody rivals, by the weights."""
-    return float(piece["weights"] if piece["both"] is None else piece["both"])
+    """How far a piece spoke for the action, in nats; of words that nobody rivals, by the weights; 0 if nobody can tell."""
+    return float((piece["weights"] if piece["both"] is None else piece["both"]) or 0.0)
+
+
+def comparable(piece: dict[str, Any]) -> bool:
+    """False where what is written without the piece leaves nothing to compare the action with."""
+    return piece["weights"] is not None
+
+
+def made(piece: dict[str, Any]) -> str:
+    """What a piece did for the action."""
+    return times(piece["both"]) if comparable(piece) else "not comparable"
 
 
 def times(nats: float | None) -> str:

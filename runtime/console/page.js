@@ -149,9 +149,10 @@ async function explain(id) {
 // Each piece of the situation was left out once: how much likelier it made the action. Slow, so it comes after the rest.
 async function weighed(id) {
   const answer = await ask(`/api/decisions/${encodeURIComponent(id)}/mattered`).catch((error) => ({ note: error.message, pieces: [] }));
-  const strength = (piece) => piece.both ?? piece.weights;
+  const strength = (piece) => piece.both ?? piece.weights; // null: nothing is left that it could be compared with
   const factor = (nats) => (nats > 7 ? "over 1000" : Math.exp(nats).toFixed(nats > 2.3 ? 0 : 1));
-  const times = (nats) => (Math.abs(nats) < 0.05 ? "no difference" : `${factor(Math.abs(nats))} times ${nats > 0 ? "likelier" : "less likely"}`);
+  const told = (nats) => (Math.abs(nats) < 0.05 ? "no difference" : `${factor(Math.abs(nats))} times ${nats > 0 ? "likelier" : "less likely"}`);
+  const times = (nats) => (nats === null ? "not comparable" : told(nats));
   const pieces = answer.pieces.sort((a, b) => strength(b) - strength(a)).map((piece) => [times(strength(piece)), piece.text]);
   return answer.note ? [...pieces, ["", answer.note]] : pieces;
 }

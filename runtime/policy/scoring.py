@@ -271,7 +271,7 @@ class Scorer:
             places = [index.get(msgspec.json.encode(action)) for action in gold]
             logs = [None if at is None else row.log_probs[at] for row, at in zip(found, places, strict=True)]
         else:
-            inside = [i for i, action in enumerate(gold) if _valid(catalogue, action)]
+            inside = [i for i, action in enumerate(gold) if catalogue.allows(action)]
             completions = [context.prompt.completion(catalogue, gold[i]) for i in inside]
             for i, log in zip(inside, self.unmasked(context, [rows[i] for i in inside], completions), strict=True):
                 logs[i] = log
@@ -308,14 +308,6 @@ def _packed(features: Tensor) -> list[bytes]:
 
 def _featured(rows: Sequence[Row], features: Sequence[bytes]) -> list[Row]:
     return [msgspec.structs.replace(row, feature=feature) for row, feature in zip(rows, features, strict=True)]
-
-
-def _valid(catalogue: Catalogue, action: Action) -> bool:
-    try:
-        catalogue.check(action)
-    except BadAction:
-        return False
-    return True
 
 
 def _shortest(catalogue: Catalogue) -> Action:

@@ -79,6 +79,7 @@ SHOWN = [
     (["decisions"], "lamp off"),
     (["explain", "last"], "52.0 %"),
     (["explain", "last"], "12 times likelier"),
+    (["explain", "last"], "not comparable"),
     (["explain", "last"], "●  dark"),
     (["explain", "last", "--prove"], "another decision, had its cause never been taught"),
     (["adapters", "changes"], "3f9c0a1b2c3d, compared with base"),

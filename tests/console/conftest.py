@@ -165,6 +165,7 @@ class Remembered:
         pieces = [
             {"text": "the living room is dark", "both": 2.5, "weights": 1.5, "instead": "nothing"},
             {"text": "it is evening", "both": -0.4, "weights": 0.0, "instead": ""},
+            {"text": "a kitchen", "both": None, "weights": None, "instead": "lamp dim"},
         ]
         return {"adapter": "base", "note": "", "action": "lamp off", "against": "nothing", "pieces": pieces}
 
