@@ -182,8 +182,6 @@ class Parts:
         """Who is believed has changed."""
         await self.restore_taught()
         await self.remembering.reweigh(weights)
-        if self.restored and self.config.policy.memory and self.doubts.found.disputed:
-            self.remembering.again()  # another word may stand in a situation now
 
     async def _rule(self) -> None:
         """People want different things in one situation."""

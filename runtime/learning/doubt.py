@@ -76,13 +76,8 @@ class Findings(Message, frozen=True, kw_only=True):
     aside: tuple[str, ...] = ()  # ids of further words that are not learnt: older ones of those who disagree
     overruled: tuple[
         str, ...
-    ] = ()  # ids that lost, for somebody answers for another word; not even the table obeys them
+    ] = ()  # ids that lost: somebody answers for another word, and not even the table obeys these
     upheld: tuple[str, ...] = ()  # ids that won by that
-
-    @property
-    def disputed(self) -> bool:
-        """People disagree somewhere: the newest word is not everywhere the one that stands."""
-        return bool(self.overruled or any(one.case for one in self.doubted))
 
 
 def find(views: Sequence[View], vouched: Collection[str] = (), distrusted: Collection[str] = ()) -> Findings:
