@@ -115,7 +115,8 @@ class Apprentice:
         actuators, catalogue = self._actuators(scope), self._catalogues.of(scope)
         if not actuators:
             return []
-        rows = [row for row in await self._journal.witnessed(scope, limit=LOOK_BACK) if self._counts(row)]
+        told = await self._journal.witnessed(scope, limit=LOOK_BACK)
+        rows = [row for words in told if (row := next(filter(self._counts, words), None)) is not None]
         seen = {_key(scope, action): action for row in rows for action in (row.action, row.right) if action is not None}
         return [
             Class(

@@ -245,6 +245,17 @@ async def test_whom_nobody_believes_teaches_no_apprentice(tmp_path: Path) -> Non
         assert await house.told() == {}
 
 
+async def test_who_is_not_believed_and_speaks_last_hides_nobody(tmp_path: Path) -> None:
+    async with opened(tmp_path, believes=lambda feedback, source: source != "Eve") as house:
+        await house.situation(BRIGHT, BRIGHT)
+        newest = (await house.journal.decisions(limit=1))[0]
+        lie = Feedback(
+            id="fb-eve", decision_id=newest.id, kind="correction", source="Eve", at=house.now + 1, action=DIM
+        )
+        await house.journal.put(lie)
+        assert await house.told() == {"bright": (False, "1 of 1 like people")}
+
+
 async def test_what_an_older_configuration_offered_is_no_action_any_more(house: House) -> None:
     for number, old in enumerate([{"level": "blue"}, {"colour": "red"}], start=1):
         made = decision(number, Action(tool="room_lamp", arguments=old), 1.0)

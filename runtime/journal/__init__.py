@@ -205,10 +205,11 @@ class Journal:
             for key, same in groupby(rows, key=lambda row: row[:4])
         ]  # fmt: skip
 
-    async def witnessed(self, scope: str, *, limit: int) -> list[Witnessed]:
-        """The newest decisions of a scope with what became of them and what people said, oldest first; without fallbacks,
-        questions and what versions decided that were taken back."""
-        return [_witnessed(*found) for found in reversed(await self._rows("witnessed", scope=scope, limit=limit))]
+    async def witnessed(self, scope: str, *, limit: int) -> list[list[Witnessed]]:
+        """The newest decisions of a scope with what became of them, oldest first: each with every word on it (the one that
+        counts first), or once without; without fallbacks, questions and what versions decided that were taken back."""
+        rows = await self._rows("witnessed", scope=scope, limit=limit)
+        return [[_witnessed(*row[1:]) for row in same] for _, same in groupby(rows, key=lambda row: row[0])]
 
     async def corrected(self, *, since: float, limit: int) -> list[bool]:
         """Whether people corrected it, of the newest decisions after `since` up to the last that somebody spoke of, oldest

@@ -147,20 +147,23 @@ SELECT value FROM metadata WHERE key = :key;
 SELECT f.kind, d.action = f.action AS same FROM feedback f JOIN decision d ON d.id = f.decision_id
 WHERE f.kind IN ('correction', 'override', 'acceptance') AND d.by <> 'doubt' ORDER BY f.seq;
 
--- The newest decisions of a scope, with what became of them and people's word. Of versions that were taken back nothing counts.
+-- The newest decisions of a scope, with what became of them and people's words, newest first, ratings last. Of versions that were
+-- taken back nothing counts.
 -- name: witnessed
-SELECT d.at, d.action, (SELECT o.status FROM outcome o WHERE o.decision_id = d.id ORDER BY o.seq DESC LIMIT 1) AS status,
-       coalesce(f.id, ''), coalesce(f.source, ''),
+SELECT d.seq, d.at, d.action, d.status, coalesce(f.id, ''), coalesce(f.source, ''),
        CASE WHEN f.kind IN ('correction', 'override') THEN f.action WHEN f.kind = 'acceptance' OR f.rating > 0 THEN d.action END,
-       CASE WHEN f.id IS NULL THEN json_extract(p.body, '$.fields') END
-FROM decision d JOIN percept p ON p.id = d.percept_id
-LEFT JOIN feedback f ON f.seq = (
-  SELECT s.seq FROM standing s WHERE s.decision_id = d.id AND s.kind <> 'preference' ORDER BY s.kind = 'rating', s.seq DESC LIMIT 1)
-WHERE d.scope = :scope AND p.synthetic = 0 AND d.by NOT IN ('fallback', 'doubt') AND status IS NOT NULL
-  AND (d.adapter = (SELECT adapter FROM release ORDER BY seq DESC LIMIT 1) OR d.adapter NOT IN (
-    SELECT before FROM (SELECT adapter, why, lag(adapter) OVER (ORDER BY seq) AS before FROM release)
-    WHERE why IN ('rollback', 'probation', 'forget') AND before <> adapter))
-ORDER BY d.seq DESC LIMIT :limit;
+       CASE WHEN f.id IS NULL THEN json_extract(d.body, '$.fields') END
+FROM (
+  SELECT d.seq, d.id, d.at, d.action, p.body,
+         (SELECT o.status FROM outcome o WHERE o.decision_id = d.id ORDER BY o.seq DESC LIMIT 1) AS status
+  FROM decision d JOIN percept p ON p.id = d.percept_id
+  WHERE d.scope = :scope AND p.synthetic = 0 AND d.by NOT IN ('fallback', 'doubt') AND status IS NOT NULL
+    AND (d.adapter = (SELECT adapter FROM release ORDER BY seq DESC LIMIT 1) OR d.adapter NOT IN (
+      SELECT before FROM (SELECT adapter, why, lag(adapter) OVER (ORDER BY seq) AS before FROM release)
+      WHERE why IN ('rollback', 'probation', 'forget') AND before <> adapter))
+  ORDER BY d.seq DESC LIMIT :limit
+) d LEFT JOIN standing f ON f.decision_id = d.id AND f.kind <> 'preference'
+ORDER BY d.seq, f.kind = 'rating', f.seq DESC;
 
 -- Of the newest decisions up to the last that somebody spoke of: did people correct it? Whoever speaks has seen those before.
 -- name: corrected
