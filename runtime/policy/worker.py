@@ -79,11 +79,16 @@ def _scorer(settings: dict[str, Any]) -> Any:
 
 def looker(settings: dict[str, Any]) -> Any:
     """The encoder that says what situations are like; None where the model itself does."""
-    if settings["features"] == base.OWN:
+    wanted = settings["features"]
+    if wanted == base.OWN:
         return None
+    if wanted != base.SENTENCES and not Path(wanted).expanduser().is_dir():
+        raise Unavailable(
+            f"[policy] features: {wanted!r} is no directory; write `{base.OWN}`, `{base.SENTENCES}` or that of an encoder"
+        )
     from runtime.policy.encoder import Encoder, is_encoder
 
-    found = base.resolve(settings["features"], "float32")
+    found = base.resolve(wanted, "float32")
     if not is_encoder(found.directory):
         raise Unavailable(
             f"[policy] features: {found.directory} is no encoder; give one of BERT's family, or `{base.OWN}`"

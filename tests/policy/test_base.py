@@ -56,3 +56,5 @@ def test_what_compares_situations_must_be_an_encoder(model: Base) -> None:
     with pytest.raises(Unavailable, match=r"^\[policy\] features: .* is no encoder"):
         worker.looker({"features": model.directory, "threads": 1})
     assert worker.looker({"features": base.OWN, "threads": 1}) is None
+    with pytest.raises(Unavailable, match=r"'sentence' is no directory; write `model`, `sentences` or"):
+        worker.looker({"features": "sentence", "threads": 1})
