@@ -55,6 +55,7 @@ class Row:
 
 QUICK = (*SENTENCES, ("LEARNER__PRESET", "quick"))  # three cycles, twenty times
 TEN = ("--per-class", "10", "--learn-every", str(ONCE))
+ONE = ("--per-class", "1", "--learn-every", str(ONCE))
 WHOLE = ("--learn-every", str(ONCE))
 
 
@@ -71,7 +72,10 @@ def runs() -> list[Run]:
         Run("clinc_noise", "clinc150", (*TEN, "--noise", "0.2")),
         Run("clinc_typos", "clinc150", (*TEN, "--typos", "0.1")),
         Run("clinc_liars", "clinc150", (*TEN, *liars)),
-        Run("banking_early", "banking77", ("--limit", "200", "--learn-every", "100", "--holdout-limit", "100")),
+        Run("banking_once", "banking77", ONE),
+        Run("clinc_once", "clinc150", ONE),
+        Run("banking_once_plain", "banking77", ONE, settings=()),
+        Run("clinc_once_plain", "clinc150", ONE, settings=()),
         Run("banking_plain", "banking77", TEN, settings=()),
         Run("clinc_plain", "clinc150", TEN, settings=()),
         Run("clinc_sequence", "clinc150", ("--per-class", "10", "--learn-every", "150"), 1),
@@ -151,12 +155,17 @@ def rows(own: bool) -> list[Row]:
         Row("CLINC150: backward transfer", "≥ −0.5", "clinc_sequence", within("forgetting", "bwt")),
         Row("corrected, memory off, 1,000 later", "≥ 95", "banking_whole", within("recall", "after_1000")),
         Row("flips a correction", "≤ 0.2", "clinc_sequence", within("collateral_flips_per_correction")),
-        Row("paraphrase after one correction, before a cycle, CLINC150", "≥ 60", "clinc_ten", once),
-        Row("the same, BANKING77", "≥ 60", "banking_ten", once),
-        Row("the same, the memory by the model's own features, CLINC150", "≥ 60", "clinc_plain", once),
-        Row("the same, BANKING77", "≥ 60", "banking_plain", once),
-        Row("the same, after a cycle, CLINC150", "≥ 80", "clinc_sequence", cycle),
-        Row("the same, BANKING77", "≥ 80", "banking_early", cycle),
+        *(
+            Row(
+                f"other rows of a class after one correction, {when}, {name}{how}",
+                f"≥ {least}",
+                f"{data}_once{plain}",
+                figure,
+            )
+            for plain, how in (("", ""), ("_plain", ", own features"))
+            for data, name in (("banking", "BANKING77"), ("clinc", "CLINC150"))
+            for when, least, figure in (("before a cycle", 60, once), ("after it", 80, cycle))
+        ),
         *(
             Row(f"{told}: both, {name}", f"≤ {most} lost", f"{data}_{run}", both, against=f"{data}_ten")
             for told, most, run in (
