@@ -4,11 +4,12 @@
 
 log p: the language model's; r, n: the memory's (`memory.Recalled`), r raised for what was taught less often than other actions
 and lowered for what was taught more often (Menon et al. 2021, arXiv 2007.07314): the first lesson of an answer counts. An action
-that nobody taught gets half of what the taught ones leave of r, and the largest n; and while there are few lessons in a scope, r
-and n count less: situations of one room are so alike that a single lesson would answer for all of them. On an action that
-people taught only after the weights were trained, the weights have no vote: it gets their best log p, and the memory decides
-(trained weights are sure that it is wrong, for it never was right). The base model was taught nothing, so it has no vote on
-whatever was taught; only against the first few lessons of a scope it still speaks. How much each counts is learnt, for every version of the
+that nobody taught gets what the taught ones leave of r, and the largest n; and while there are few lessons in a scope, r and n
+count less: situations of one room are so alike that a single lesson would answer for all of them. On an action that people taught
+only after the weights were trained, the weights have no vote: it gets their best log p, and the memory decides (trained weights
+are sure that it is wrong, for it never was right). The base model was taught nothing, so it has no vote on whatever was taught,
+and half of what is left for the rest: trained weights may put a new answer together, it can only guess. Against the first few
+lessons of a scope it still speaks. How much each counts is learnt, for every version of the
 weights anew, on feedback that those weights were not trained on, with the memory as it would be without it; never on
 anything that accuracy is reported on. Since it maximises likelihood, what comes out is calibrated as well as three numbers can; so it is
 for the weights alone, by one.
@@ -28,7 +29,7 @@ from runtime.learning.memory import Recalled
 from runtime.messages import Action, Message
 
 FEW = 10  # lessons of a scope by which the memory has half its weight
-LEFT = 0.5  # of what the taught ones leave of r: the part of an action that nobody taught
+LEFT = 0.5  # of what the taught ones leave of r: the part of an action that nobody taught, where the base model decides
 RARE = 0.5  # power of an action's share of the lessons by which r is divided: 0 = as it is, 1 = as if all were taught alike
 UNSEEN = -20.0  # nats, at least: what the model gives an action that it did not even consider
 SPREAD = np.array([0.3, 8.0, 4.0])  # how far the learnt weights may be from what is assumed: a standard deviation
@@ -104,7 +105,7 @@ def believe(actions: Sequence[Action], log_probs: Sequence[float], recalled: Rec
     """`actions` with the model's log-probabilities; what the memory knows beside them joins in."""
     if recalled is None:
         return Belief(tuple(actions), tuple(log_probs), (), sharpened(log_probs, trust.alone))
-    every, features = joined(actions, log_probs, recalled)
+    every, features = joined(actions, log_probs, recalled, LEFT if trust.fading else 1.0)
     memory = features[:, 1:] @ [trust.ridge, trust.near]
     taught, untaught = _places(every, recalled.actions), _places(every, recalled.untaught)
     silent, word = (taught, 0.5 ** (recalled.lessons - 1)) if trust.fading else (untaught, 0.0)
@@ -127,16 +128,16 @@ def sharpened(log_probs: Sequence[float], power: float) -> tuple[float, ...]:
 
 
 def joined(
-    actions: Sequence[Action], log_probs: Sequence[float], recalled: Recalled
+    actions: Sequence[Action], log_probs: Sequence[float], recalled: Recalled, left: float = 1.0
 ) -> tuple[tuple[Action, ...], Numbers]:
-    """All candidates of both, and their features [K, 3]."""
+    """All candidates of both, and their features [K, 3]. `left`: of what the taught ones leave of r, for the others."""
     place = {_key(action): i for i, action in enumerate(actions)}
     extra = [i for i, action in enumerate(recalled.actions) if _key(action) not in place]
     rest = max(1.0 - math.fsum(map(math.exp, log_probs)), 0.0)
     missed = max(math.log(rest), UNSEEN) if rest > 0 else UNSEEN
     features = np.zeros((len(actions) + len(extra), 3))
     features[:, 0] = [*log_probs, *[missed] * len(extra)]
-    features[:, 1:] = LEFT * max(1.0 - float(recalled.ridge.sum()), 0.0), recalled.near.max()
+    features[:, 1:] = left * max(1.0 - float(recalled.ridge.sum()), 0.0), recalled.near.max()
     columns = {_key(action): i for i, action in enumerate(recalled.actions)}
     every = (*actions, *(recalled.actions[i] for i in extra))
     ridge = recalled.ridge * (recalled.lessons / len(recalled.actions) / np.maximum(recalled.taught, 1.0)) ** RARE
