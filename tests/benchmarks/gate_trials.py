@@ -3,7 +3,8 @@
 A champion is right in 75 % of the situations; a candidate in 5 points less or more: they differ on 19 % of them. A cycle
 judges a candidate on 100 held-out items and 100 reference situations; if it is provisional, it is first only asked in silence
 (`[gate] shadow`), then people go on living with both. They speak of everything, or only correct, and not always, what was wrong
-and shown to them. Apart from that: how often 300 rated decisions, some of them tried by chance, veto it.
+and shown to them. Apart from that: how often 300 rated decisions, some of them tried by chance, veto it; and how often a version
+that serves in full is taken back, by people who only correct, some minutes later (`runtime.probation`, its two questions).
 
     python -m tests.benchmarks.gate_trials [--trials 200]
 """
@@ -18,15 +19,18 @@ from dataclasses import dataclass
 from runtime.config import GateConfig
 from runtime.learning.gate import judge
 from runtime.learning.jobs import Report, Scores
-from runtime.learning.monitor import Trial
+from runtime.learning.monitor import TAKEN, Trial
+from runtime.learning.monitor import worse as worse_than
 from runtime.learning.offpolicy import Told, estimate
 from runtime.learning.reference import Drift
 from runtime.messages import portion
+from runtime.probation import ASKED, SETTLED
 
 RIGHT, MORE, LESS = 0.75, 0.12, 0.07  # shares: champion right; only one of the two right, the better or the other
 HELD, CYCLES, LONGEST = 100, 3, 1000
 NEW = 0.05  # share of the examples that the champion had not learnt
 RATED, EXPLORE, ACTIONS = 300, 0.2, 4  # rated decisions, chance to try another action, and of how many
+BEFORE, DELAY = 300, 60.0  # decisions of the version before; seconds until a correction comes, on average
 GROSS = 0.25  # share of the situations that a grossly worse candidate loses and wins none
 NATS, SPREAD = 0.15, 0.15  # difference in log-loss of 5 points, and how far 100 items miss it
 
@@ -142,6 +146,43 @@ def run(trials: int, seed: int, people: People, config: GateConfig) -> dict[str,
     }
 
 
+def full(worse: float, gap: float, draw: random.Random) -> int | None:
+    """After how many decisions a full version, worse than the one before by so much, is taken back; one decision every `gap`
+    seconds. None = not within LONGEST."""
+    win, loss = (MORE + LESS - worse) / 2, (MORE + LESS + worse) / 2
+    correct = ALL[1].correct
+    before = [draw.random() > RIGHT and draw.random() < correct for _ in range(BEFORE)]
+    pairs, words = [], []
+    for number in range(LONGEST):
+        x = draw.random()
+        right, other = (True, False) if x < win else (False, True) if x < win + loss else (x < RIGHT + win,) * 2
+        pairs.append((right, other))
+        if not right and draw.random() < correct:
+            words.append((number * gap + draw.expovariate(1 / DELAY), number))
+    told: set[int] = set()
+    for at, number in sorted(words):
+        told.add(number)
+        seen = range(min(max(max(told), int((at - SETTLED) / gap)) + 1, LONGEST))
+        if worse_than(before, [n in told for n in seen]) < TAKEN:
+            continue
+        trial = Trial(release="re")
+        for n in seen[-ASKED:]:
+            trial = trial.after(False, pairs[n][1]) if n in told else trial.after(True, pairs[n] == (True, True))
+        if trial.ending == "worse":
+            return len(seen)
+    return None
+
+
+def taken_back(trials: int, seed: int) -> dict[str, float]:
+    draw, found = random.Random(seed), dict[str, float]()
+    for worse in (0.0, 0.05, 0.1, 0.2):
+        ended = [end for _ in range(trials) if (end := full(worse, 60.0, draw)) is not None]
+        name = f"worse by {worse:.0%}" if worse else "equal"
+        found[f"{name}: taken back within {LONGEST} decisions, %"] = 100 * len(ended) / trials
+        found[f"{name}: after, median"] = statistics.median(ended) if ended else 0
+    return found
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     arguments.add_argument("--trials", type=int, default=200)
@@ -155,6 +196,8 @@ def main() -> None:
         f"{RATED} rated decisions, {EXPLORE:.0%} of them tried by chance among {ACTIONS} actions; {asked.trials} trials:"
     )
     show([vetoes(asked.trials, seed) for seed in range(3)])
+    print(f"Full versions, people {ALL[1].name}; {asked.trials // 4} trials:")
+    show([taken_back(asked.trials // 4, seed) for seed in range(3)])
 
 
 def vetoes(trials: int, seed: int) -> dict[str, float]:
