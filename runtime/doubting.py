@@ -20,7 +20,6 @@ import structlog
 from msgspec.structs import replace
 
 from runtime.config import LearnerConfig
-from runtime.errors import CorrigibleError
 from runtime.journal import Journal
 from runtime.learning import balance, curation, disputes, doubt, duplicates
 from runtime.learning.disputes import Rulings
@@ -36,8 +35,8 @@ FOUND, VOUCHED = "doubts", "vouched"  # the journal's notes
 class Doubts:
     """What is known of whom to believe. Without a memory there is no judge: only people who disagree are noticed then."""
 
-    def __init__(self, journal: Journal, memory: Memory | None, render: Callable[[str, Action], str]) -> None:
-        self._journal, self._memory, self._render = journal, memory, render
+    def __init__(self, journal: Journal, memory: Memory | None, told: Callable[[str, Action], str]) -> None:
+        self._journal, self._memory, self._told = journal, memory, told
         self._vouched: frozenset[str] = frozenset()
         self._become(Findings())
         self.on_change: Callable[[Mapping[str, float]], Awaitable[None]] = _nobody  # told what lessons count now, by id
@@ -70,7 +69,6 @@ class Doubts:
         """Those that are believed, after judging all of them anew. `examples`: the newest word of everybody on each
         decision."""
         await self.until_remembered()
-        examples = self._possible(examples)
         views = await self._views(examples)
         judged = bool(views) or self._memory is None  # a judge who remembers nothing, yet, acquits nobody
         found = doubt.find(views, self._vouched, self.found.sources) if judged else self._undisputed()
@@ -79,23 +77,12 @@ class Doubts:
 
     async def hear(self, examples: Sequence[Example]) -> None:
         """Somebody contradicted somebody in the same situation: rule now. Whoever is doubted for other reasons stays so."""
-        examples, found = self._possible(examples), self._undisputed()
+        found = self._undisputed()
         await self._weigh(examples, anew=await self._note(_joined(found, self._rule(examples, found))))
 
     def _undisputed(self) -> Findings:
         """Whoever is doubted by what the judge said last."""
         return replace(self.found, doubted=tuple(one for one in self.found.doubted if not one.case))
-
-    def _possible(self, examples: Sequence[Example]) -> list[Example]:
-        """Without words on tools that are gone: they wait in the journal, and count for nothing meanwhile."""
-        return [example for example in examples if self._written(example.scope, example.action)]
-
-    def _written(self, scope: str, action: Action) -> str:
-        """An action as its catalogue writes it; "" where it does not know it any more."""
-        try:
-            return self._render(scope, action)
-        except CorrigibleError:
-            return ""
 
     def _rule(self, examples: Sequence[Example], found: Findings) -> Rulings:
         """Where those who are not doubted anyway want different things."""
@@ -186,19 +173,15 @@ class Doubts:
         self._ids = frozenset((*(doubted.feedback_id for doubted in found.doubted), *found.aside, *found.overruled))
         self._trust = {standing.source: standing.trust for standing in found.standings}
 
-    def _told(self, scope: str, action: Action) -> str:
-        """An action in words, also one that there is no tool for any more."""
-        return self._written(scope, action) or action.tool
-
     async def _views(self, examples: Sequence[Example]) -> list[View]:
         """What the memory would say of each example that it knows, had it not been taught."""
-        found: dict[str, View] = {}
+        found, sources = dict[str, View](), {example.id: example.source for example in examples}
         for scope in dict.fromkeys(example.scope for example in examples):
             left = self._memory.left_out(scope) if self._memory is not None else None
             if left is None or len(left.actions) < 2:
                 continue
             told = [self._told(scope, action) for action in left.actions]
-            found |= await asyncio.to_thread(_viewed, left, told, {e.id: e.source for e in examples})  # half a second
+            found |= await asyncio.to_thread(_viewed, left, told, sources)  # half a second
         return [found[example.id] for example in examples if example.id in found]
 
 

@@ -38,7 +38,7 @@ from runtime.learning.memory import Memory
 from runtime.learning.registry import Registry
 from runtime.learning.releases import Releases
 from runtime.learning.unlearning import Unlearning
-from runtime.messages import Action, Decision, Feedback
+from runtime.messages import Decision, Feedback
 from runtime.metrics import Metrics
 from runtime.perception import Perception
 from runtime.policy.client import Policy
@@ -85,7 +85,7 @@ class Parts:
         self.store = Registry(self.config.agent.data / "adapters")
         self.memory = Memory(self.config.policy.consolidate)
         self.judge = self.memory if self.config.policy.memory else None  # where it takes part
-        self.doubts = Doubts(self.journal, self.judge, self._rendered)
+        self.doubts = Doubts(self.journal, self.judge, self.catalogues.told)
         self.doubts.on_change = self._believe
         self.table = CorrectionTable(self.doubts.trusts)
 
@@ -175,9 +175,6 @@ class Parts:
         if feedback.action is not None:
             self.catalogues.know(decision.scope, feedback.action)
 
-    def _rendered(self, scope: str, action: Action) -> str:
-        return self.catalogues.of(scope).render(action)
-
     async def _believe(self, weights: Mapping[str, float]) -> None:
         """Who is believed has changed."""
         await self.restore_taught()
@@ -185,7 +182,7 @@ class Parts:
 
     async def _rule(self) -> None:
         """People want different things in one situation."""
-        await self.doubts.hear(await self.journal.words(self.config.learner.window))
+        await self.doubts.hear(self.catalogues.possible(await self.journal.words(self.config.learner.window)))
 
     async def restore_taught(self) -> None:
         """What people taught: the corrections and the replies."""

@@ -65,9 +65,8 @@ class Probation:
         """`believes` a feedback (id) and its source."""
         self._journal, self._policy, self._catalogues, self._releases = journal, policy, catalogues, releases
         self._believes, self._clock = believes, clock
-        self._compared: dict[
-            str, tuple[bool, bool]
-        ] = {}  # release, decision and right action -> were it and the one before it right?
+        # release, decision and right action -> were it and the one before it right?
+        self._compared: dict[str, tuple[bool, bool]] = {}
 
     async def run(self, feedbacks: Subscription[Feedback]) -> None:
         async for feedback in feedbacks:

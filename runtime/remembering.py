@@ -125,7 +125,7 @@ class Remembering:
 
     async def _restore(self) -> None:
         by_scope: defaultdict[str, list[Example]] = defaultdict(list)
-        words = [word for word in await self._journal.words(self._window) if self._possible(word)]
+        words = self._catalogues.possible(await self._journal.words(self._window))
         for example in await asyncio.to_thread(self._standing, words):
             by_scope[example.scope].append(example)
         found: list[tuple[Lesson, Floats]] = []
@@ -162,7 +162,7 @@ class Remembering:
     async def _said(self, feedback: Feedback) -> Example | None:
         """What a feedback teaches, if it is the newest word on its decision."""
         word = await self._journal.example_on(feedback.decision_id)
-        return word if word is not None and word.id == feedback.id and self._possible(word) else None
+        return word if word is not None and word.id == feedback.id and self._catalogues.possible([word]) else None
 
     async def _held(self, word: Example) -> tuple[Lesson, Feedback] | None:
         """What is remembered where this word was said, and who taught it."""
@@ -187,7 +187,7 @@ class Remembering:
                 return  # a dislike where nothing was taught: there is nothing to be found
             words = await self._journal.words(self._window)
             there = await asyncio.to_thread(_on, words, percept.scope, percept.text)
-            standing = self._standing([word for word in there if self._possible(word)])
+            standing = self._standing(self._catalogues.possible(there))
             if standing:
                 await self._place(standing[0])
             elif before is not None:
@@ -197,10 +197,6 @@ class Remembering:
         (feature,) = await self._features(word.scope, [word.text])
         self._memory.remember(self._lesson(word), feature)
         await self._tell()
-
-    def _possible(self, word: Example) -> bool:
-        """Its tool is still there; if not, its lesson waits in the journal."""
-        return self._catalogues.of(word.scope).allows(word.action)
 
     def _believed(self, word: Example) -> bool:
         return self._weigh(word) >= word.weight

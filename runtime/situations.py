@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from runtime.catalogue import DO_NOTHING, Catalogue, Tool
 from runtime.errors import BadConfig, BadInput
-from runtime.messages import Action
+from runtime.messages import Action, Example
 
 KNOWN_LIMIT = 500  # replies remembered as candidates, newest kept
 
@@ -55,6 +55,10 @@ class Catalogues:
         with suppress(BadInput):
             return self.of(scope).render(action)
         return f"{action.tool} {action.arguments}" if action.arguments else action.tool
+
+    def possible(self, words: Iterable[Example]) -> list[Example]:
+        """Without words on tools that are gone: they wait in the journal, and count for nothing meanwhile."""
+        return [word for word in words if self.of(word.scope).allows(word.action)]
 
     def know_only(self, taught: Iterable[tuple[str, Action]]) -> None:
         """Remember these actions (by scope), oldest first, and no others."""

@@ -52,8 +52,7 @@ class Apart:
 
     async def _train(self, directory: Path, examples: Sequence[Example], tell: Tell) -> jobs.Report:
         settings = await self._learner.recipe()
-        possible = [e for e in examples if self._catalogues.of(e.scope).allows(e.action)]
-        train, held = curation.split(possible, settings, self._render)
+        train, held = curation.split(self._catalogues.possible(examples), settings, self._render)
         job = jobs.Job(
             base=await asyncio.to_thread(self._model),
             instruction=self._config.agent.instruction,

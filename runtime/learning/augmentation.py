@@ -12,13 +12,11 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from msgspec.structs import replace
 
 from runtime.catalogue import Catalogue, Schema
-from runtime.errors import BadAction
 from runtime.messages import Action, Example, derived_id
 
 COPIED = 0.9  # least share of the texts naming a value of an argument whose answer has that value
@@ -56,7 +54,7 @@ def _variants(
             old = example.action.arguments[name]
             others = [new for new in _others(old, schema, copies, draw) if not _places(example.text, _spell(new))]
             found += [_swapped(example, name, old, new) for new in others]
-    valid = [variant for variant in found if _valid(catalogues[example.scope], variant)]
+    valid = [variant for variant in found if catalogues[example.scope].allows(variant.action)]
     draw.shuffle(valid)
     return valid
 
@@ -64,19 +62,12 @@ def _variants(
 def _arguments(example: Example, catalogues: Mapping[str, Catalogue]) -> Iterator[tuple[str, Schema]]:
     """The arguments of the right answer that have a closed set of values; none if nobody said what is right."""
     catalogue = catalogues.get(example.scope)
-    if catalogue is None or example.reward <= 0 or not _valid(catalogue, example):
+    if catalogue is None or example.reward <= 0 or not catalogue.allows(example.action):
         return
     schemas = catalogue.tool(example.action.tool).arguments
     for name, value in example.action.arguments.items():
         if _speakable(value) and ("enum" in schemas[name] or _bounds(schemas[name])):
             yield name, schemas[name]
-
-
-def _valid(catalogue: Catalogue, example: Example) -> bool:
-    with suppress(BadAction):
-        catalogue.check(example.action)
-        return True
-    return False
 
 
 def _copied(examples: Sequence[Example], catalogues: Mapping[str, Catalogue]) -> set[Argument]:

@@ -219,8 +219,7 @@ class Learner:
         disliked = settings.objective in ("kto", "reward")
         words = await self._journal.words(settings.window, disliked)
         tainted = await self._unlearning.begin([word.id for word in words])
-        allowed = [word for word in words if self._catalogues.of(word.scope).allows(word.action)]
-        examples = await self._believed(allowed, settings)
+        examples = await self._believed(self._catalogues.possible(words), settings)
         if not examples:
             ended = await self._finish(cycle, "failed", "there is no feedback to learn from yet")
             return await self._unlearnt(ended, tainted)
