@@ -35,8 +35,11 @@ FOUND, VOUCHED = "doubts", "vouched"  # the journal's notes
 class Doubts:
     """What is known of whom to believe. Without a memory there is no judge: only people who disagree are noticed then."""
 
-    def __init__(self, journal: Journal, memory: Memory | None, told: Callable[[str, Action], str]) -> None:
-        self._journal, self._memory, self._told = journal, memory, told
+    def __init__(
+        self, journal: Journal, memory: Memory | None, told: Callable[[str, Action], str], *, window: int = sys.maxsize
+    ) -> None:
+        """`told` puts an action in words, also one that there is no tool for any more; `window`: newest words that count."""
+        self._journal, self._memory, self._told, self._window = journal, memory, told, window
         self._vouched: frozenset[str] = frozenset()
         self._become(Findings())
         self.on_change: Callable[[Mapping[str, float]], Awaitable[None]] = _nobody  # told what lessons count now, by id
@@ -137,7 +140,7 @@ class Doubts:
                 upheld=tuple(sorted({*self.found.upheld, *(d.feedback_id for d in won if d.case)})),
             )
         )
-        await self.on_change(self._weights(await self._journal.words(sys.maxsize)))
+        await self.on_change(self._weights(await self._journal.words(self._window)))
 
     async def sources(self, settings: LearnerConfig) -> list[dict[str, Any]]:
         """Who teaches: how much each said, how the others' words speak for or against it as of the newest cycle, and whose

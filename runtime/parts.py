@@ -85,7 +85,7 @@ class Parts:
         self.store = Registry(self.config.agent.data / "adapters")
         self.memory = Memory(self.config.policy.consolidate)
         self.judge = self.memory if self.config.policy.memory else None  # where it takes part
-        self.doubts = Doubts(self.journal, self.judge, self.catalogues.told)
+        self.doubts = Doubts(self.journal, self.judge, self.catalogues.told, window=self.config.learner.window)
         self.doubts.on_change = self._believe
         self.table = CorrectionTable(self.doubts.trusts)
 

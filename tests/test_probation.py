@@ -77,6 +77,13 @@ class House:
         told = {"previous": "old", "why": "gate", **fields}
         await self.journal.put(Release(id=f"re-{self.number}", adapter=adapter, at=NOW, **told))  # type: ignore[arg-type]
 
+    async def lived(self, adapter: str, corrected: int = 0) -> None:
+        """What a version decided before: of so many one was corrected, or none."""
+        for n in range(40):
+            made = await self.decided(adapter, at=NOW - 1000 + n)
+            if corrected and n % corrected == 0:
+                await self.corrected(made)
+
     async def decided(self, adapter: str = "new", by: str = "model", at: float = NOW + 1) -> str:
         self.number += 1
         made = replace(decision(self.number, BRIGHT, at), adapter=adapter, by=by)
@@ -214,10 +221,7 @@ async def test_people_can_read_what_a_version_waits_for(house: House) -> None:
 
 
 async def test_a_full_version_that_people_complain_about_more_is_taken_back(house: House) -> None:
-    for n in range(40):
-        made = await house.decided("old", at=NOW - 500 + n)
-        if n % 8 == 0:
-            await house.corrected(made)
+    await house.lived("old", corrected=8)
     house.model.answers = {"new": BRIGHT, "old": DIM}
     await house.serves("new")
     assert not house.releases.told
@@ -229,8 +233,7 @@ async def test_a_full_version_that_people_complain_about_more_is_taken_back(hous
 
 
 async def test_complaints_that_the_version_before_would_have_earned_too_change_nothing(house: House) -> None:
-    for n in range(40):
-        await house.decided("old", at=NOW - 500 + n)
+    await house.lived("old")
     house.model.answers = {"new": BRIGHT, "old": BRIGHT}
     await house.serves("new")
     for _ in range(30):
@@ -244,8 +247,7 @@ async def test_complaints_that_the_version_before_would_have_earned_too_change_n
 
 async def test_who_only_corrects_does_not_bring_back_an_equal_version(house: House) -> None:
     """The one before does otherwise wherever the version that serves was wrong, and wherever it was right."""
-    for n in range(40):
-        await house.decided("old", at=NOW - 1000 + n)
+    await house.lived("old")
     house.model.answers = {"new": BRIGHT, "old": DIM}
     await house.serves("new")
     for n in range(200):
@@ -258,10 +260,7 @@ async def test_who_only_corrects_does_not_bring_back_an_equal_version(house: Hou
 
 async def test_silence_counts_as_soon_as_somebody_speaks_of_something_later(house: House) -> None:
     """Or nearly all that is seen of the newest decisions would be complaints."""
-    for n in range(40):
-        made = await house.decided("old", at=NOW - 1000 + n)
-        if n % 4 == 0:
-            await house.corrected(made)
+    await house.lived("old", corrected=4)
     house.model.answers = {"new": BRIGHT, "old": DIM}
     await house.serves("new")
     for n in range(60):
@@ -272,8 +271,7 @@ async def test_silence_counts_as_soon_as_somebody_speaks_of_something_later(hous
 
 
 async def test_nobody_goes_back_to_what_was_taken_back(house: House) -> None:
-    for n in range(40):
-        await house.decided("bad", at=NOW - 1000 + n)
+    await house.lived("bad")
     house.model.answers = {"new": BRIGHT, "bad": DIM}
     await house.serves("bad")
     await house.serves("new", why="rollback", previous="bad")
@@ -283,8 +281,7 @@ async def test_nobody_goes_back_to_what_was_taken_back(house: House) -> None:
 
 
 async def test_who_is_not_believed_decides_nothing(house: House) -> None:
-    for n in range(40):
-        await house.decided("old", at=NOW - 1000 + n)
+    await house.lived("old")
     house.model.answers = {"new": BRIGHT, "old": DIM}
     await house.serves("new")
     for _ in range(30):
