@@ -79,6 +79,7 @@ def runs() -> list[Run]:
         Run("banking_plain", "banking77", TEN, settings=()),
         Run("clinc_plain", "clinc150", TEN, settings=()),
         Run("clinc_sequence", "clinc150", ("--per-class", "10", "--learn-every", "150"), 1),
+        Run("clinc_after", "clinc150", TEN, 1, (("POLICY__MEMORY", "false"),)),  # with it, too little is left to correct
         Run("hwu", "hwu_home", WHOLE),
         Run(
             "banking_harm",
@@ -153,7 +154,7 @@ def rows(own: bool) -> list[Row]:
         Row("CLINC150: outside, AUROC", "≥ 90", "clinc_ten", within("abstention", "auroc")),
         Row("CLINC150 in sequence, memory off: against joint", "≤ 1 lost", "clinc_sequence", off, against="clinc_ten"),
         Row("CLINC150: backward transfer", "≥ −0.5", "clinc_sequence", within("forgetting", "bwt")),
-        Row("corrected, memory off, 1,000 later", "≥ 95", "banking_whole", within("recall", "after_1000")),
+        Row("corrected, memory off, 1,000 later", "≥ 95", "clinc_after", within("recall", "after_1000")),
         Row("flips a correction", "≤ 0.2", "clinc_sequence", within("collateral_flips_per_correction")),
         *(
             Row(
