@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.evaluate [--data ../shared/data] [--only NAME ...] [--seeds 3] [--fresh] [--table] [--record]
 
-Each run is a backtest whose report is kept in `build/evaluate/`, so what was broken off goes on where it was. Without the
-data, the same is done on the small `tests/benchmarks/desk` (own work). The table is printed, and written between its
+Each run is a backtest whose report is kept in `tests/benchmarks/reports/`, so what was broken off goes on where it was, on
+another machine too; `--fresh` runs again what changed code should be asked anew. Without the data, the same is done on the small `tests/benchmarks/desk` (own work). The table is printed, and written between its
 markers in RESULTS.md with `--record`.
 """
 
@@ -21,7 +21,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-OUT, RESULTS = Path("build/evaluate"), Path("tests/benchmarks/RESULTS.md")
+OUT, RESULTS = Path("tests/benchmarks/reports"), Path("tests/benchmarks/RESULTS.md")
+LOGS = Path("build/evaluate")  # and reports in the making
 REAL, OWN = Path("../shared/data"), Path("tests/benchmarks")
 BEGIN, END = "<!-- evaluate -->", "<!-- end of evaluate -->"
 SENTENCES = (("POLICY__FEATURES", "sentences"),)  # the memory compares situations by the encoder, too
@@ -53,6 +54,7 @@ class Row:
     unit: str = "%"
 
 
+UNREMEMBERED = (("POLICY__MEMORY", "false"),)  # with the memory, too little is left to correct
 QUICK = (*SENTENCES, ("LEARNER__PRESET", "quick"))  # three cycles, twenty times
 TEN = ("--per-class", "10", "--learn-every", str(ONCE))
 ONE = ("--per-class", "1", "--learn-every", str(ONCE))
@@ -79,7 +81,7 @@ def runs() -> list[Run]:
         Run("banking_plain", "banking77", TEN, settings=()),
         Run("clinc_plain", "clinc150", TEN, settings=()),
         Run("clinc_sequence", "clinc150", ("--per-class", "10", "--learn-every", "150"), 1),
-        Run("clinc_after", "clinc150", TEN, 1, (("POLICY__MEMORY", "false"),)),  # with it, too little is left to correct
+        Run("clinc_after", "clinc150", TEN, 1, UNREMEMBERED),
         Run("hwu", "hwu_home", WHOLE),
         Run(
             "banking_harm",
@@ -197,14 +199,15 @@ def measure(run: Run, data: Path, seeds: int, fresh: bool) -> None:
         if report.is_file() and not fresh:
             continue
         print(f"{run.name}, seed {seed}", flush=True)
-        with report.with_suffix(".log").open("w", encoding="utf-8") as log:
-            command = arguments(run, data, seed, report.with_suffix(".part"))
+        part, told = (LOGS / f"{report.stem}.{kind}" for kind in ("part", "log"))
+        with told.open("w", encoding="utf-8") as log:
+            command = arguments(run, data, seed, part)
             settings = {f"CORRIGIBLE_{key}": value for key, value in run.settings}
             done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | settings, check=False)
         if done.returncode:
-            print(f"  failed, see {report.with_suffix('.log')}", flush=True)
+            print(f"  failed, see {told}", flush=True)
             continue
-        report.with_suffix(".part").replace(report)
+        part.replace(report)
 
 
 def path(name: str, seed: int) -> Path:
@@ -267,7 +270,8 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="write the table into RESULTS.md")
     chosen = parser.parse_args()
     own = not (chosen.data / "banking77").is_dir()
-    OUT.mkdir(parents=True, exist_ok=True)
+    for folder in (OUT, LOGS):
+        folder.mkdir(parents=True, exist_ok=True)
     for run in own_runs() if own else runs():
         if not chosen.table and (not chosen.only or run.name in chosen.only):
             measure(run, OWN if own else chosen.data, chosen.seeds, chosen.fresh)
