@@ -27,6 +27,7 @@ REAL, OWN = Path("../shared/data"), Path("tests/benchmarks")
 BEGIN, END = "<!-- evaluate -->", "<!-- end of evaluate -->"
 SENTENCES = (("POLICY__FEATURES", "sentences"),)  # the memory compares situations by the encoder, too
 ONCE = 10**6  # events: one cycle, at the end
+NOT_RUN = "not run"
 HARMED = 20  # runs with liars
 Report = dict[str, Any]
 
@@ -145,14 +146,14 @@ def rows(own: bool) -> list[Row]:
     once, cycle = within("recall", "paraphrase", "before_cycle"), within("recall", "paraphrase", "after_cycle")
     return [
         *compared("banking_ten", "BANKING77, 10 a class", "≥ 85", "≥ 80"),
-        Row("the same, the memory by the model's own features: both", "≥ 85", "banking_plain", both),
-        Row("the same: memory only", "both − 3", "banking_plain", memory),
+        Row("BANKING77, the memory by the model's own features: both", "≥ 85", "banking_plain", both),
+        Row("BANKING77, by its own features: memory only", "both − 3", "banking_plain", memory),
         *compared("banking_whole", "BANKING77, whole", "≥ 90", "≥ 89"),
         *compared("ha", "HA intents, whole JSON", "", "≥ 80"),
         *compared("hwu", "HWU home, whole JSON", "", "≥ 65"),
         *compared("clinc_ten", "CLINC150, 10 a class", "", ""),
-        Row("the same, the memory by the model's own features: both", "", "clinc_plain", both),
-        Row("the same: memory only", "both − 3", "clinc_plain", memory),
+        Row("CLINC150, the memory by the model's own features: both", "", "clinc_plain", both),
+        Row("CLINC150, by its own features: memory only", "both − 3", "clinc_plain", memory),
         Row("CLINC150: outside, AUROC", "≥ 90", "clinc_ten", within("abstention", "auroc")),
         Row("CLINC150 in sequence, memory off: against joint", "≤ 1 lost", "clinc_sequence", off, against="clinc_ten"),
         Row("CLINC150: backward transfer", "≥ −0.5", "clinc_sequence", within("forgetting", "bwt")),
@@ -238,7 +239,7 @@ def table(own: bool) -> list[str]:
     lines = ["| what | target | median | smallest to largest | runs |", "|---|---|---|---|---|"]
     for row in rows(own):
         found = figures(row)
-        shown = ("not run", "", "0") if not found else (
+        shown = (NOT_RUN, "", "0") if not found else (
             _number(statistics.median(found), row), f"{_number(min(found), row)} to {_number(max(found), row)}", str(len(found)),
         )  # fmt: skip
         lines.append(f"| {row.what} | {row.target} | {' | '.join(shown)} |")
@@ -252,12 +253,21 @@ def _number(value: float, row: Row) -> str:
 
 
 def record(lines: Sequence[str]) -> None:
-    """Put the table between its markers."""
+    """Put the table between its markers. A row without a report here keeps what stood there."""
     text = RESULTS.read_text(encoding="utf-8")
     head, rest = text.split(BEGIN)
-    tail = rest.split(END)[1]
-    told = f"`make evaluate` of {date.today()}, SmolLM2-135M on the CPU, the given holdouts; each figure of all seeds that were run:"
+    stood, tail = rest.split(END)
+    kept = {_what(line): line for line in stood.splitlines() if line.startswith("|")}
+    lines = [kept.get(_what(line), line) if NOT_RUN in line else line for line in lines]
+    told = (
+        f"`make evaluate`, last of {date.today()}, SmolLM2-135M on the CPU, the given holdouts; each figure of all seeds that were"
+        " run; a row without a report in `reports/` is an earlier day's (the rows above say which):"
+    )
     RESULTS.write_text("\n".join([head + BEGIN, told, "", *lines, END + tail]), encoding="utf-8")
+
+
+def _what(line: str) -> str:
+    return "|".join(line.split("|")[:3])
 
 
 def main() -> None:
