@@ -93,6 +93,7 @@ class Mqtt(Sensor, Actuator, Critic):
         inbox = Inbox(
             self.context.agent, sensors=self.sensors, feedback=self.feedback, devices=tuple(self._devices.values()),
             emit=emit, outbox=self._outbox, confirmed=self._confirmed, applied=self._applied,
+            kill=self.context.kill,
         )  # fmt: skip
         wait = BACKOFF[0]
         while True:
@@ -156,6 +157,8 @@ class Mqtt(Sensor, Actuator, Critic):
                 with suppress(TimeoutError):
                     async with asyncio.timeout(left):
                         await self._online.wait()
+                        if (no := self.context.permits(command)) is not None:
+                            return _outcome(command, *_stopped(waiting.sent, no))
                         why = await self._publish(command, waiting)
                         if not why and device.confirmation == "none":
                             return _outcome(command, "sent", "the broker has it; the device does not confirm")
@@ -236,6 +239,11 @@ def _outcome(command: Command, status: OutcomeStatus, reason: str) -> Outcome:
         reason=reason,
         at=time.time(),
     )
+
+
+def _stopped(sent: bool, reason: str) -> tuple[OutcomeStatus, str]:
+    """The guard said no between two attempts."""
+    return ("uncertain", f"sent, not confirmed, and not sent again: {reason}") if sent else ("refused", reason)
 
 
 def _first(error: BaseException) -> str:

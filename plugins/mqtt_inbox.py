@@ -27,6 +27,7 @@ from runtime.roles import Emit
 
 SOURCE = "mqtt"
 PROPERTIES_LIMIT = 16  # user properties that are kept
+OFF = (b"off", b"false", b"0")
 TEXT_LIMIT = 200  # characters of a property, an id, a producer, a response topic
 
 log = structlog.get_logger("mqtt")
@@ -37,7 +38,7 @@ class Inbox:
 
     def __init__(
         self, agent: str, *, sensors: Sequence[str], feedback: Sequence[str], devices: Sequence[Device], emit: Emit, outbox: Outbox,
-        confirmed: Callable[[str, bytes], None], applied: Callable[[str, str], None],
+        confirmed: Callable[[str, bytes], None], applied: Callable[[str, str], None], kill: Callable[[bool], None],
     ) -> None:  # fmt: skip
         self._own = f"corrigible/{agent}/"
         self._sensors = tuple(sensors)
@@ -48,13 +49,16 @@ class Inbox:
         self._outbox = outbox
         self._confirmed = confirmed
         self._applied = applied
+        self._kill = kill
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def filters(self) -> list[str]:
         """What to subscribe to; a state topic that a sensor filter covers already is not asked for twice."""
         states = [topic for topic in sorted(self._states) if not _matches(topic, self._sensors)]
-        return list(dict.fromkeys((*self._feedback, f"{self._own}applied", *self._sensors, *states)))
+        return list(
+            dict.fromkeys((*self._feedback, f"{self._own}applied", f"{self._own}kill", *self._sensors, *states))
+        )
 
     async def run(self, client: DurableClient) -> None:
         """Read until the connection is lost. Raises what emit raises when the journal cannot take a message."""
@@ -82,6 +86,8 @@ class Inbox:
         told = _properties(message)
         if topic == f"{self._own}applied":
             self._settle(body)
+        elif topic == f"{self._own}kill":
+            self._switch(body)
         elif _matches(topic, self._feedback) and not topic.endswith("/response"):
             await self._judged(message, topic, body, told)
         elif topic in self._states or (_matches(topic, self._sensors) and not topic.startswith(self._own)):
@@ -155,6 +161,17 @@ class Inbox:
             return
         if isinstance(value, dict) and isinstance(value.get("cmd_id"), str):
             self._applied(value["cmd_id"], str(value.get("error") or ""))
+
+    def _switch(self, body: bytes) -> None:
+        """The kill switch: only a clear `off` takes it off; an empty message is how a retained one is deleted."""
+        if not body:
+            return
+        on = body.strip(b'" \n').lower() not in OFF
+        log.warning("kill switch by MQTT", on=on)
+        try:
+            self._kill(on)
+        except OSError as error:  # it is on all the same, or stays so
+            log.error("the kill switch's file cannot be changed", on=on, error=str(error))
 
 
 def _matches(topic: str, filters: Sequence[str]) -> bool:

@@ -37,6 +37,7 @@ from runtime.situations import Catalogues
 
 log = structlog.get_logger("action")
 REHEARSAL = "rehearsal"
+REASON = 300  # characters; a model may propose a name of any length
 LOOK = 1.0  # seconds between two looks for approvals that nobody gave
 
 
@@ -220,6 +221,7 @@ class Acting:
         return None
 
     async def _outcome(self, decision: Decision, command_id: str | None, status: OutcomeStatus, reason: str) -> None:
+        reason = reason[:REASON]
         identity = derived_id("oc", decision.id, status, reason)
         await self._commit(
             Outcome(

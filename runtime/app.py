@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import signal
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
@@ -31,6 +32,7 @@ from runtime.console import server
 from runtime.control import Control
 from runtime.control.switching import MODES_KEY
 from runtime.errors import CorrigibleError
+from runtime.guard import Guard
 from runtime.journal import Journal, lock
 from runtime.learning import jobs
 from runtime.messages import Command, Decision, Feedback, Message, Observation, Outcome, Percept
@@ -57,6 +59,7 @@ class App(Parts):
         await self.doubts.restore()
         await self.apprentice.restore()
         await self.restore_taught()
+        self.guard.pace.restore(await self.journal.commanded(self.catalogues.actuators), time.time())
         world = await self.journal.last_observations()
         self.perception.restore(world)
         for critic in loading.of_role(self.plugins, Critic):
@@ -138,15 +141,17 @@ async def opened(config: Config, extra: Sequence[Plugin] = (), *, worker: bool =
         await asyncio.to_thread(jobs.tidy, config.agent.data)
         journal = await stack.enter_async_context(Journal.open(config.agent.data / "journal.db"))
         broker = await _broker(config, stack)
+        zone = zone_of(config.agent.timezone)
+        guard = Guard(config.guard, config.agent.data / "KILL", clock=time.time, monotonic=time.monotonic, zone=zone)
         context = Context(
-            agent=config.agent.name, data=config.agent.data, zone=zone_of(config.agent.timezone),
+            agent=config.agent.name, data=config.agent.data, zone=zone, permits=guard.permits, kill=guard.kill,
             broker=broker.config if broker else config.broker.model_copy(update={"mode": "none"}),
         )  # fmt: skip
         plugins = [*loading.load(config.plugin, context), *extra]
         policy = Policy(config.policy, config.agent.data, config.agent.instruction)
         if worker:
             await stack.enter_async_context(policy)
-        app = App(config, journal, policy, plugins, broker, await journal.metadata(MODES_KEY) or {})
+        app = App(config, journal, policy, plugins, broker, await journal.metadata(MODES_KEY) or {}, guard)
         yield app
 
 
@@ -171,6 +176,7 @@ async def run(config: Config) -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stopping.set)
     async with opened(config) as app:
+        loop.add_signal_handler(signal.SIGUSR1, app.guard.kill, True)
         await serve(app, stopping)
     log.info("stopped")
 

@@ -9,14 +9,23 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from runtime.errors import BadConfig
+from runtime.hours import spans
 
 Mode = Literal["observe", "apprentice", "confirm", "act"]
+
+
+def _hours(text: str) -> str:
+    spans(text)
+    return text
+
+
+Hours = Annotated[str, AfterValidator(_hours)]  # spans of the day; a mistake in them is told at the start
 
 
 class Section(BaseModel):
@@ -146,7 +155,7 @@ class LearnerConfig(Section):
     drift: bool = Field(
         True, description="start a cycle as soon as people correct more than before, or unfamiliar situations come in"
     )
-    hours: str = Field(
+    hours: Hours = Field(
         "", description="when cycles may start by themselves, such as `22:00-06:00, 12:00-13:00`; empty = always"
     )
     max_load: float = Field(
@@ -304,9 +313,40 @@ class GateConfig(Section):
     keep: int = Field(20, ge=2, description="adapters kept on disk; the serving one and its predecessor always are")
 
 
+class Interlock(Section):
+    """What a sensor has to say before an action may be carried out."""
+
+    actions: list[str] = Field(min_length=1, description="patterns of the actions as text, such as `saw on`")
+    sensor: str = Field(min_length=1, description="the reading's name, such as `workshop/hood`")
+    equals: list[str | bool | float] = Field([], description="values that will do")
+    at_least: float | None = Field(None, description="least number that will do")
+    at_most: float | None = Field(None, description="greatest number that will do")
+    within: float = Field(60.0, ge=0, description="seconds after which its word is too old; 0 = its last one will do")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.equals and self.at_least is None and self.at_most is None:
+            raise ValueError("an interlock needs `equals`, `at_least` or `at_most`")
+        return self
+
+
 class GuardConfig(Section):
     allow: list[str] = Field(["*"], description="actuator patterns that may be commanded at all")
     rate: int = Field(12, ge=0, description="commands a minute and actuator, at most")
+    budget: int = Field(600, ge=0, description="commands a minute to all actuators together, at most")
+    slew: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="`actuator.argument` -> how far it may move in a minute from the value sent before"
+    )
+    dwell: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="actuator pattern -> seconds it keeps what it was told before it may be told something else"
+    )
+    quiet: dict[str, Hours] = Field(
+        {}, description="actuator pattern -> hours in which it is told nothing, such as `22:00-06:30`, whoever asks"
+    )
+    interlock: list[Interlock] = Field(
+        [],
+        description='what sensors have to say first: `{actions = ["saw on"], sensor = "workshop/hood", equals = ["closed"], within = 30}`; also `at_least`, `at_most`; no word of it in that time refuses',
+    )
     expiry: float = Field(30.0, gt=0, description="seconds after which a command is too old to send")
     ranges: dict[str, tuple[float, float]] = Field(
         {}, description="`actuator.argument` -> least and greatest value, on top of the tool's own"

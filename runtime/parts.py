@@ -65,8 +65,10 @@ class Parts:
         plugins: Sequence[Plugin],
         broker: Any,
         modes: dict[str, Any],
+        guard: Guard,
     ) -> None:
         self.config, self.journal, self.policy, self.plugins, self.broker = config, journal, policy, plugins, broker
+        self.guard = guard
         self.zone = zone_of(config.agent.timezone)
         self.metrics, self.bus = Metrics(), Bus()
         self.children = {plugin.name: Child(plugin.name) for plugin in plugins}
@@ -110,9 +112,11 @@ class Parts:
 
     def _going_out(self, actuators: Sequence[Actuator], modes: dict[str, Any]) -> None:
         """From a decision to a command."""
-        journal, settings = self.journal, self.config.guard
-        guard = Guard(settings, self.config.agent.data / "KILL", clock=time.time, monotonic=time.monotonic)
+        journal, settings, guard = self.journal, self.config.guard, self.guard
         self.modes = Modes(dict(self.config.modes), _trusted(actuators), modes)
+        self.perception.on_reading = lambda reading, fresh: guard.interlocks.hear(
+            reading.name, reading.value, time.time() - reading.at if fresh else None
+        )
         self.apprentice = Apprentice(
             journal, self.catalogues, self.modes, settings.apprentice_bound, believes=self.doubts.believes
         )

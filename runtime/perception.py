@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, tzinfo
 from fnmatch import fnmatchcase
 
@@ -69,6 +69,7 @@ class Perception:
         self._readings: dict[str, Reading] = {}
         self._words: dict[str, str] = {}
         self._last: dict[str, tuple[str, float]] = {}  # scope -> text and time of its last percept
+        self.on_reading: Callable[[Reading, bool], None] = lambda reading, fresh: None  # fresh: its age is known
         self._held: dict[str, Observation] = {}  # scope -> the newest change that came within `quiet` of its percept
 
     async def run(self, observations: Subscription[Observation]) -> None:
@@ -127,7 +128,7 @@ class Perception:
         """Rebuild the world from the journal without waking anything."""
         for observation in sorted(observations, key=lambda o: o.at):
             try:
-                self._absorb(observation)
+                self._absorb(observation, fresh=False)
             except BadInput:
                 continue  # it is in quarantine already
 
@@ -155,7 +156,7 @@ class Perception:
                     break
         return datetime.fromtimestamp(at, self._zone)
 
-    def _absorb(self, observation: Observation) -> list[str]:
+    def _absorb(self, observation: Observation, *, fresh: bool = True) -> list[str]:
         """Take the readings in; the names of those whose word changed."""
         changed = []
         for name, value in self._read(observation):
@@ -163,6 +164,7 @@ class Perception:
             word = self.vocabulary.word(name, value, before)
             self._readings[name] = Reading(name=name, value=value, at=observation.at)
             self._words[name] = word
+            self.on_reading(self._readings[name], fresh and not observation.retained)
             if word != before:
                 changed.append(name)
         return changed

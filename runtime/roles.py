@@ -89,6 +89,10 @@ class Context:
     data: Path
     broker: BrokerConfig  # with the real host and port; mode `none` = there is no broker
     zone: tzinfo
+    permits: Callable[[Command], str | None] = lambda command: None
+    """The guard's reason not to send a command once more; a plugin that repeats a command asks it each time."""
+    kill: Callable[[bool], None] = lambda on: None
+    """The kill switch."""
 
 
 class Plugin(ABC):

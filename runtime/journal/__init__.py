@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from itertools import groupby
@@ -37,7 +37,9 @@ from runtime.messages import (
 )
 from runtime.payload import quarantined_feedback
 
-SCHEMA_VERSION = 3
+SCHEMA = ("schema.sql", "schema_2.sql", "schema_3.sql", "schema_4.sql")
+SCHEMA_VERSION = len(SCHEMA)
+COMMANDED = 100  # newest commands of an actuator that are looked at again after a restart
 TURNS_PAGE = 1000  # decisions read at once, so that nobody who writes waits long
 CURVE_WINDOW = 50  # judged decisions an accuracy point of the page looks back over
 M = TypeVar("M", bound=Message)
@@ -122,6 +124,11 @@ class Journal:
     async def unsettled(self) -> list[tuple[Command, str]]:
         """Commands without an end, and their state: "" (never sent, or unknown) or "held"."""
         return [(msgspec.json.decode(body, type=Command), status) for body, status in await self._rows("unsettled")]
+
+    async def commanded(self, actuators: Iterable[str]) -> list[Command]:
+        """The newest commands of each of these that may have been sent, oldest first."""
+        found = [await self._all(Command, "commanded", actuator=name, limit=COMMANDED) for name in sorted(actuators)]
+        return sorted((command for commands in found for command in commands), key=lambda command: command.at)
 
     # --- reading ------------------------------------------------------------------------------------------------
 
@@ -314,7 +321,7 @@ async def _migrate(connection: aiosqlite.Connection, path: Path) -> None:
         raise Corrupt(
             f"{path} was written by a newer Corrigible (schema {version}, this one knows {SCHEMA_VERSION}); upgrade first"
         )
-    for number, script in enumerate(("schema.sql", "schema_2.sql", "schema_3.sql"), start=1):
+    for number, script in enumerate(SCHEMA, start=1):
         if version < number:
             await connection.executescript(f"BEGIN; {_sql(script)} PRAGMA user_version = {number}; COMMIT;")
 

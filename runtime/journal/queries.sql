@@ -21,6 +21,12 @@ FROM command c
 WHERE coalesce((SELECT o.status FROM outcome o WHERE o.command_id = c.id ORDER BY o.seq DESC LIMIT 1), '') IN ('', 'held')
 ORDER BY c.seq;
 
+-- name: commanded
+SELECT c.body FROM command c
+WHERE c.actuator = :actuator
+  AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.command_id = c.id AND o.status IN ('refused', 'denied'))
+ORDER BY c.seq DESC LIMIT :limit;
+
 -- name: decision
 SELECT body FROM decision WHERE id = :id;
 

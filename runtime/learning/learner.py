@@ -96,7 +96,6 @@ class Learner:
         self._clock = clock
         self._timezone = timezone
         self._partial = False  # what serves was trained on a part of the examples
-        windows.spans(config.learner.hours)  # a mistake in it is told at the start
         self._cases = cases.read(config.gate.must_pass)
         self._asked = asyncio.Event()
         self._new = 0  # feedbacks since the last cycle began

@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -107,6 +107,29 @@ async def test_an_observation_comes_in_with_its_id_and_is_acknowledged(broker: B
     assert (observation.id, observation.topic, observation.source) == ("home/room/light:m1", "home/room/light", "mqtt")
     assert observation.properties == {"producer": "house", "id": "m1"}
     assert door.emitted == 2
+
+
+async def test_the_kill_topic_is_a_switch_that_only_a_clear_word_takes_off(broker: Broker, tmp_path: Path) -> None:
+    plugin, switched = made(broker, tmp_path), list[bool]()
+    plugin.context = replace(plugin.context, kill=switched.append)
+    async with running(plugin, opened()), producer(broker) as house:
+        for number, word in enumerate(["on", "offf", 7, "off", "OFF", True, False]):
+            await house.send("corrigible/test/kill", word, id=f"k{number}")
+    assert switched == [True, True, True, False, False, True, False]
+
+
+async def test_what_the_guard_stops_is_not_sent_again(broker: Broker, tmp_path: Path) -> None:
+    plugin, asked = made(broker, tmp_path), list[Command]()
+
+    def permits(command: Command) -> str | None:
+        asked.append(command)
+        return "the kill switch is on" if len(asked) > 1 else None
+
+    plugin.context = replace(plugin.context, permits=permits)
+    async with running(plugin, opened()):
+        outcome = await plugin.act(command(FAN.name, "on"))  # nobody confirms it
+    assert (outcome.status, len(asked)) == ("uncertain", 2)
+    assert "not sent again: the kill switch is on" in outcome.reason
 
 
 async def test_nothing_is_acknowledged_before_the_journal_has_it(broker: Broker, tmp_path: Path) -> None:
