@@ -29,7 +29,7 @@ from runtime.roles import Actuator
 from runtime.situations import Catalogues
 
 BATCH = 64  # decisions between two steps of the world
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "allow": ["lamp", "heating", "saw", "vacuum"],
     "rate": 12,
     "budget": 30,
@@ -38,7 +38,6 @@ SETTINGS = {
     "dwell": {"vacuum": 60.0},
     "quiet": {"vacuum": "22:00-06:00"},
     "interlock": [{"actions": ["saw on"], "sensor": "workshop/hood", "equals": ["closed"], "within": 30}],
-    "expiry": 30.0,
 }
 ON_OFF = {"level": {"enum": ["on", "off"]}}
 
@@ -143,7 +142,7 @@ async def run(folder: Path, *, decisions: int, seed: int = 0) -> list[Effect]:
     """What reached the devices of so many decisions, each of up to four actions."""
     chance, world = random.Random(seed), World()
     guard = Guard(
-        GuardConfig(**SETTINGS), folder / "KILL",  # type: ignore[arg-type]
+        GuardConfig(**SETTINGS), folder / "KILL",
         clock=lambda: world.wall, monotonic=lambda: world.mono,
     )  # fmt: skip
     async with Journal.open(folder / "journal.db") as journal:
@@ -151,7 +150,7 @@ async def run(folder: Path, *, decisions: int, seed: int = 0) -> list[Effect]:
         device.name = "device"
         acting = Acting(
             journal, bus, Catalogues([device.tools()]), [device], (), guard, Modes({"*": "act"}, frozenset(), {}), Metrics(),
-            zone=UTC, expiry=SETTINGS["expiry"], approval=60.0, clock=lambda: world.wall,  # type: ignore[arg-type]
+            zone=UTC, expiry=30.0, approval=60.0, clock=lambda: world.wall,
         )  # fmt: skip
         running = asyncio.create_task(acting.run(bus.subscribe(Decision)))
         await asyncio.sleep(0)
