@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import msgspec
 from msgspec.structs import replace
@@ -20,6 +21,7 @@ MOST = 3.0  # times an example counts at most, however often it was said
 NUMBER = re.compile(r"[-\u2212]?\d+(?:[.,:]\d+)*")  # `-3`, `19.4` and `7:30` are not 3, 194 and 730
 
 
+@lru_cache(maxsize=32768)  # asked of every lesson at every cycle and dispute, on the loop
 def canonical(text: str) -> str:
     """The text without what does not change its meaning; itself where nothing else is left of it."""
     folded = unicodedata.normalize("NFKC", text).casefold()
