@@ -12,12 +12,13 @@ import math
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiomqtt
+import msgspec
 import structlog
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -64,6 +65,7 @@ class Mqtt(Sensor, Actuator, Critic):
     sensors: list[str] = field(default_factory=list)  # topic filters
     actuators: list[Device] = field(default_factory=list)
     feedback: list[str] = field(default_factory=list)  # topic filters besides corrigible/<agent>/feedback
+    lease: float = 0.0  # seconds for which corrigible/<agent>/alive keeps devices from their safe state; 0 = never said
 
     def __post_init__(self) -> None:
         self._devices: dict[str, Device] = {}
@@ -130,10 +132,20 @@ class Mqtt(Sensor, Actuator, Critic):
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._outbox.run(client), name="mqtt outbox")
                 group.create_task(inbox.run(client), name="mqtt inbox")
+                if self.lease:
+                    group.create_task(self._stay(client), name="mqtt lease")
         except asyncio.CancelledError:
             with suppress(aiomqtt.MqttError):
                 await client.publish(state, b"offline", qos=1, retain=True, timeout=1.0)
             raise
+
+    async def _stay(self, client: DurableClient) -> None:
+        """Devices that hear nothing for `lease` seconds go to their safe state by themselves."""
+        body = msgspec.json.encode({"for": self.lease, "fence": self.context.fence})
+        while True:
+            if self.context.armed():
+                await client.publish(f"corrigible/{self.context.agent}/alive", body, qos=0)
+            await asyncio.sleep(self.lease / 3)
 
     # --- Actuator
 
@@ -151,39 +163,64 @@ class Mqtt(Sensor, Actuator, Critic):
         value = command.action.arguments[device.argument]
         waiting = Waiting(device, value, asyncio.get_running_loop().create_future())
         self._waiting[command.id] = waiting
-        why = "there is no connection to the broker"
         try:
-            while (left := command.expires_at - time.time()) > 0:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(left):
-                        await self._online.wait()
-                        if (no := self.context.permits(command)) is not None:
-                            return _outcome(command, *_stopped(waiting.sent, no))
-                        why = await self._publish(command, waiting)
-                        if not why and device.confirmation == "none":
-                            return _outcome(command, "sent", "the broker has it; the device does not confirm")
-                        await asyncio.wait((waiting.done,), timeout=RESEND)
-                if waiting.done.done():
-                    problem = waiting.done.result()
-                    return _outcome(command, "failed" if problem else "applied", problem or "the device confirmed it")
+            return await (self._once if device.once else self._until_done)(command, waiting)
         finally:
             del self._waiting[command.id]
+
+    async def _once(self, command: Command, waiting: Waiting) -> Outcome:
+        """At QoS 0, which neither client nor broker repeats: one publish, or none."""
+        left = _left(command)
+        try:
+            async with asyncio.timeout(left()):
+                await self._online.wait()
+        except TimeoutError:
+            return _outcome(command, "expired", "there is no connection to the broker")
+        if (no := self.context.permits(command)) is not None:
+            return _outcome(command, "refused", no)
+        if why := await self._publish(command, waiting, qos=0):
+            return _outcome(command, "uncertain", f"it may have been told: {why}")
+        if waiting.device.confirmation == "none":
+            return _outcome(command, "sent", "told once; the device does not confirm")
+        await asyncio.wait((waiting.done,), timeout=max(0.0, left()))
+        if not waiting.done.done():
+            return _outcome(command, "uncertain", f"told once, and {waiting.device.name} did not confirm it")
+        problem = waiting.done.result()
+        return _outcome(command, "failed" if problem else "applied", problem or "the device confirmed it")
+
+    async def _until_done(self, command: Command, waiting: Waiting) -> Outcome:
+        device, time_left, why = waiting.device, _left(command), "there is no connection to the broker"
+        while (left := time_left()) > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._online.wait()
+                    if (no := self.context.permits(command)) is not None:
+                        return _outcome(command, *_stopped(waiting.sent, no))
+                    why = await self._publish(command, waiting)
+                    if not why and device.confirmation == "none":
+                        return _outcome(command, "sent", "the broker has it; the device does not confirm")
+                    await asyncio.wait((waiting.done,), timeout=RESEND)
+            if waiting.done.done():
+                problem = waiting.done.result()
+                return _outcome(command, "failed" if problem else "applied", problem or "the device confirmed it")
         return _outcome(command, "expired", why or f"{device.name} did not confirm it in time")
 
-    async def _publish(self, command: Command, waiting: Waiting) -> str:
+    async def _publish(self, command: Command, waiting: Waiting, qos: int = 1) -> str:
         """Send the command once; what was in the way, empty if nothing. It is never retained: it is for now only."""
         client, left = self._client, command.expires_at - time.time()
         if client is None:
             return "there is no connection to the broker"
         properties = Properties(PacketTypes.PUBLISH)
         properties.MessageExpiryInterval = max(1, math.ceil(left))
-        properties.UserProperty = [("cmd_id", command.id), ("not_after", f"{command.expires_at:.3f}")]
+        properties.UserProperty = [
+            ("cmd_id", command.id), ("not_after", f"{command.expires_at:.3f}"), ("fence", str(self.context.fence)),
+        ]  # fmt: skip
         waiting.sent = True
         try:
             await client.publish(
                 waiting.device.topic,
                 waiting.device.message(waiting.value),
-                qos=1,
+                qos=qos,
                 properties=properties,
                 timeout=RESEND,
             )
@@ -200,10 +237,12 @@ class Mqtt(Sensor, Actuator, Critic):
             if device.shows(body, waiting.value):
                 waiting.done.set_result("")
 
-    def _applied(self, command_id: str, problem: str) -> None:
+    async def _applied(self, command_id: str, problem: str) -> None:
         """A device named the command it carried out, or could not."""
         waiting = self._waiting.get(command_id)
-        if waiting is not None and not waiting.done.done() and waiting.device.confirmation == "ack":
+        if waiting is None:
+            await self.context.settled(command_id, problem)
+        elif not waiting.done.done() and waiting.device.confirmation == "ack":
             waiting.done.set_result(problem)
 
     # --- Critic: has no opinion, but hears every decision, and publishes it
@@ -239,6 +278,12 @@ def _outcome(command: Command, status: OutcomeStatus, reason: str) -> Outcome:
         reason=reason,
         at=time.time(),
     )
+
+
+def _left(command: Command) -> Callable[[], float]:
+    """Seconds until it is too late, by either clock: one that is put back must not make an old command young."""
+    until = time.monotonic() + command.expires_at - time.time()
+    return lambda: min(command.expires_at - time.time(), until - time.monotonic())
 
 
 def _stopped(sent: bool, reason: str) -> tuple[OutcomeStatus, str]:

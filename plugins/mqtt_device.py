@@ -32,6 +32,9 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     state_topic: str = ""  # where it says how it is
     state_path: str = ""  # where in that message, such as `climate.setpoint`; empty: the value, or its key state
     confirm: Literal["auto", "state", "ack", "none"] = "auto"  # auto: `state` if there is a state topic
+    once: bool = (
+        False  # told at most once (a bell, a feeder): what cannot be confirmed is uncertain, and never repeated
+    )
     description: str = ""
 
     @property
@@ -60,7 +63,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def tool(self) -> Tool:
         return Tool(
             name=self.name, arguments={self.argument: self._schema()}, required=(self.argument,), actuator=self.name,
-            description=self.description,
+            description=self.description, once=self.once,
         )  # fmt: skip
 
     def _schema(self) -> dict[str, Any]:

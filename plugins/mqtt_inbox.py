@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import aiomqtt
@@ -38,7 +38,7 @@ class Inbox:
 
     def __init__(
         self, agent: str, *, sensors: Sequence[str], feedback: Sequence[str], devices: Sequence[Device], emit: Emit, outbox: Outbox,
-        confirmed: Callable[[str, bytes], None], applied: Callable[[str, str], None], kill: Callable[[bool], None],
+        confirmed: Callable[[str, bytes], None], applied: Callable[[str, str], Awaitable[None]], kill: Callable[[bool], None],
     ) -> None:  # fmt: skip
         self._own = f"corrigible/{agent}/"
         self._sensors = tuple(sensors)
@@ -85,7 +85,7 @@ class Inbox:
         topic, body = str(message.topic), _body(message)
         told = _properties(message)
         if topic == f"{self._own}applied":
-            self._settle(body)
+            await self._settle(body)
         elif topic == f"{self._own}kill":
             self._switch(body)
         elif _matches(topic, self._feedback) and not topic.endswith("/response"):
@@ -153,14 +153,14 @@ class Inbox:
             asked = f"{topic}/response"
         self._outbox.put(asked, answer, correlation if isinstance(correlation, bytes) else None)
 
-    def _settle(self, body: bytes) -> None:
+    async def _settle(self, body: bytes) -> None:
         """A device says `{"cmd_id": …}` for done, with `"error"` for not."""
         try:
             value = payload.parse(body)
         except BadInput:
             return
         if isinstance(value, dict) and isinstance(value.get("cmd_id"), str):
-            self._applied(value["cmd_id"], str(value.get("error") or ""))
+            await self._applied(value["cmd_id"], str(value.get("error") or ""))
 
     def _switch(self, body: bytes) -> None:
         """The kill switch: only a clear `off` takes it off; an empty message is how a retained one is deleted."""

@@ -1,8 +1,9 @@
 """Decision -> Command -> Outcome: rules, guard and mode, then the actuator; every step is in the journal before the next.
 
 What is covered: a command is committed before it is sent, is sent again after a restart with the same id until it is
-settled or too old, and never leaves without the guard's word at the moment of sending. What is not: a device that does
-not remember command ids may see one twice (they are absolute set-points, so twice is once).
+settled or too old, and never leaves without the guard's word at the moment of sending. Twice is as good as once, for they
+are absolute set-points; a command that is not (`once`) is written down as `sending` before it leaves, and one that was
+`sending` when the daemon died is `uncertain`: people are told, and it is never told again by itself.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Protocol
 
@@ -37,6 +40,9 @@ from runtime.situations import Catalogues
 
 log = structlog.get_logger("action")
 REHEARSAL = "rehearsal"
+UNKNOWN = (
+    "the daemon ended while it was told; it is not told again: look, and say what became of it (`corrigible resolve`)"
+)
 REASON = 300  # characters; a model may propose a name of any length
 LOOK = 1.0  # seconds between two looks for approvals that nobody gave
 
@@ -45,6 +51,14 @@ class Earned(Protocol):
     """Who knows what an apprentice may do by itself."""
 
     def acts(self, scope: str, action: Action) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Due:
+    """A command and the monotonic time at which it is too late."""
+
+    command: Command
+    until: float
 
 
 class Acting:
@@ -66,6 +80,7 @@ class Acting:
         approval: float,
         apprentice: Earned | None = None,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._journal = journal
         self._bus = bus
@@ -79,15 +94,15 @@ class Acting:
         self._expiry = expiry
         self._approval = approval
         self._apprentice = apprentice
-        self._clock = clock
+        self._clock, self._monotonic = clock, monotonic
         self._group: asyncio.TaskGroup | None = None
-        self._queues: dict[str, asyncio.Queue[Command]] = {}
-        self._held: dict[str, tuple[Command, float]] = {}  # command id -> command and when it is denied
+        self._queues: dict[str, asyncio.Queue[Due]] = {}
+        self._held: dict[str, Due] = {}  # by command id; denied when it is too late
         self._busy = 0
 
     @property
     def held(self) -> list[Command]:
-        return [command for command, _ in self._held.values()]
+        return [due.command for due in self._held.values()]
 
     @property
     def backlog(self) -> int:
@@ -132,8 +147,10 @@ class Acting:
             action=action,
             expires_at=decision.at + patience,
             at=self._clock(),
+            once=tool.once,
         )
-        await self._journal.put(command)
+        if not await self._journal.put(command):
+            return None  # a recomputation: it is under way, or was
         await self._bus.publish(command)
         if mode == "confirm":
             return await self._hold(decision.id, command)
@@ -158,14 +175,14 @@ class Acting:
         return None
 
     async def _hold(self, decision_id: str, command: Command) -> None:
-        self._held[command.id] = (command, command.expires_at)
+        self._held[command.id] = self._due(command)
         await self._outcome_of(command, "held", "waits for a person")
 
     async def approve(self, command_id: str, yes: bool) -> None:
         """A person's word on a held command. Raises NotFound if it is not held (any more)."""
         if command_id not in self._held:
             raise NotFound(f"no command {command_id!r} is waiting; it may have been denied by time-out")
-        command, _ = self._held.pop(command_id)
+        command = self._held.pop(command_id).command
         if not yes:
             return await self._outcome_of(command, "denied", "a person said no")
         self._dispatch(command)
@@ -174,17 +191,18 @@ class Acting:
     async def _deny_late(self) -> None:
         while True:
             await asyncio.sleep(LOOK)
-            now = self._clock()
-            for command_id, (command, until) in tuple(self._held.items()):
-                if now >= until:
+            for command_id, due in tuple(self._held.items()):
+                if self._too_late(due):
                     del self._held[command_id]
-                    await self._outcome_of(command, "denied", "nobody approved it in time")
+                    await self._outcome_of(due.command, "denied", "nobody approved it in time")
 
     async def _resume(self) -> None:
-        """Commands the last run left open: held ones wait again, the others are sent again or are too old."""
+        """Commands the last run left open: held ones wait again, the others are sent again, or are too old, or must not be."""
         for command, status in await self._journal.unsettled():
             if status == "held":
-                self._held[command.id] = (command, command.expires_at)
+                self._held[command.id] = self._due(command)
+            elif status == "sending":
+                await self._outcome_of(command, "uncertain", UNKNOWN)
             else:
                 self._dispatch(command)
 
@@ -194,31 +212,57 @@ class Acting:
             assert self._group is not None, "dispatch before run"
             queue = self._queues[command.actuator] = asyncio.Queue()
             self._group.create_task(self._serve(queue), name=f"act {command.actuator}")
-        queue.put_nowait(command)
+        queue.put_nowait(self._due(command))
 
-    async def _serve(self, queue: asyncio.Queue[Command]) -> None:
+    def _due(self, command: Command) -> Due:
+        return Due(command, self._monotonic() + command.expires_at - self._clock())
+
+    def _too_late(self, due: Due) -> bool:
+        """By either clock: a wall clock that is put back must not make an old command young."""
+        return self._clock() >= due.command.expires_at or self._monotonic() >= due.until
+
+    async def _serve(self, queue: asyncio.Queue[Due]) -> None:
         while True:
-            command = await queue.get()
+            due = await queue.get()
             self._busy += 1
             try:
-                await self._send(command)
+                await self._send(due)
             finally:
                 self._busy -= 1
 
-    async def _send(self, command: Command) -> None:
+    async def _send(self, due: Due) -> None:
+        command = due.command
+        if self._too_late(due):
+            return await self._outcome_of(command, "expired", "expired before it could be sent")
         refusal = self.guard.admit(command)
         if refusal is not None:
-            late = self._clock() >= command.expires_at
-            return await self._outcome_of(command, "expired" if late else "refused", refusal)
+            return await self._outcome_of(command, "refused", refusal)
         plugin = self._plugins.get(command.actuator)
         if plugin is None:
             return await self._outcome_of(command, "failed", f"no plugin carries out {command.actuator!r} any more")
+        if command.once:
+            await self._outcome_of(command, "sending", "it is told once, whatever becomes of it")
+            if (refusal := self.guard.permits(command)) is not None:
+                return await self._outcome_of(command, "refused", refusal)
         try:
             outcome = await plugin.act(command)
         except Exception as error:  # the plugin border
-            return await self._outcome_of(command, "failed", f"{plugin.name}: {type(error).__name__}: {error}")
+            status: OutcomeStatus = "uncertain" if command.once else "failed"
+            return await self._outcome_of(command, status, f"{plugin.name}: {type(error).__name__}: {error}")
         await self._commit(outcome)
         return None
+
+    async def resolve(self, command_id: str, done: bool, reason: str) -> None:
+        """Somebody knows what became of an uncertain command. Raises NotFound if it is not uncertain (any more)."""
+        command = await self._journal.uncertain_one(command_id)
+        if command is None:
+            raise NotFound(f"no command {command_id!r} is uncertain; `corrigible resolve` lists those that are")
+        await self._outcome_of(command, "applied" if done else "failed", reason)
+
+    async def settled(self, command_id: str, problem: str) -> None:
+        """A device named a command that nobody waits for any more: news only if it was uncertain."""
+        with suppress(NotFound):
+            await self.resolve(command_id, not problem, problem or "the device confirmed it later")
 
     async def _outcome(self, decision: Decision, command_id: str | None, status: OutcomeStatus, reason: str) -> None:
         reason = reason[:REASON]

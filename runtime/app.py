@@ -41,6 +41,7 @@ from runtime.policy.client import Policy
 from runtime.roles import Context, Critic, Plugin, Sensor
 from runtime.supervision import supervise
 
+FENCE_KEY = "fence"  # the journal's note of the newest start
 GRACE = 5.0  # seconds that decisions and commands in flight get at the end
 DRAIN_STEP = 0.05  # seconds between two looks whether all is done
 WATCHDOG = 5.0  # seconds between signs of life to systemd
@@ -145,6 +146,8 @@ async def opened(config: Config, extra: Sequence[Plugin] = (), *, worker: bool =
         guard = Guard(config.guard, config.agent.data / "KILL", clock=time.time, monotonic=time.monotonic, zone=zone)
         context = Context(
             agent=config.agent.name, data=config.agent.data, zone=zone, permits=guard.permits, kill=guard.kill,
+            armed=lambda: not guard.killed, settled=lambda id, problem: app.acting.settled(id, problem),
+            fence=await _fence(journal),
             broker=broker.config if broker else config.broker.model_copy(update={"mode": "none"}),
         )  # fmt: skip
         plugins = [*loading.load(config.plugin, context), *extra]
@@ -221,6 +224,13 @@ async def _watchdog(app: App) -> None:
         if app.journal.healthy:
             systemd.notify("WATCHDOG=1")
         await asyncio.sleep(WATCHDOG)
+
+
+async def _fence(journal: Journal) -> int:
+    """Larger than that of every start before, also than those that a restored journal does not know of."""
+    fence = max(int(await journal.metadata(FENCE_KEY) or 0) + 1, int(time.time()))
+    await journal.set_metadata(FENCE_KEY, fence)
+    return fence
 
 
 async def _broker(config: Config, stack: AsyncExitStack) -> Any:

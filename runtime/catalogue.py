@@ -40,6 +40,7 @@ class Tool(Message, frozen=True, kw_only=True):
     required: tuple[str, ...] = ()
     actuator: str = ""  # who carries it out; "" = nobody needs to
     description: str = ""
+    once: bool = False  # told at most once: doing it twice would not be the same as once (a bell, a feeder)
 
     @property
     def single(self) -> str | None:

@@ -97,10 +97,12 @@ class Command(Message, frozen=True, kw_only=True):
     action: Action
     expires_at: float
     at: float
+    once: bool = False  # told at most once, whatever becomes of it
 
 
 OutcomeStatus = Literal[
     "applied",  # the device said so
+    "sending",  # of a command that is told once: it is about to leave, and will not leave again
     "sent",  # handed over; the device does not confirm
     "refused",  # the guard or a rule said no
     "observed",  # modes `observe` and `apprentice`: decided in silence
@@ -108,7 +110,7 @@ OutcomeStatus = Literal[
     "denied",  # a person said no
     "expired",
     "failed",
-    "uncertain",
+    "uncertain",  # it may have been carried out; it is not told again by itself
     "asked",  # a person was asked instead
     "none",  # the decision asked for no act (`nothing`, `reply` without a device ...)
 ]

@@ -81,6 +81,10 @@ class Situation(Message, frozen=True, kw_only=True):
     event_id: str = ""  # names the event when one observation is several; part of the percept's id
 
 
+async def _nobody(command_id: str, problem: str) -> None:
+    """Where no daemon runs."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What the runtime tells a plugin before `start`: where it lives."""
@@ -93,6 +97,11 @@ class Context:
     """The guard's reason not to send a command once more; a plugin that repeats a command asks it each time."""
     kill: Callable[[bool], None] = lambda on: None
     """The kill switch."""
+    armed: Callable[[], bool] = lambda: True
+    """False while nothing may be commanded: a plugin that keeps devices awake lets them fall into their safe state."""
+    settled: Callable[[str, str], Awaitable[None]] = _nobody
+    """A device named a command that it carried out (or "" and what went wrong) when nobody waited for it any more."""
+    fence: int = 0  # grows with every start: a device that saw a larger one refuses what comes with a smaller one
 
 
 class Plugin(ABC):

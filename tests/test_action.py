@@ -27,6 +27,7 @@ from runtime.situations import Catalogues
 from tests.stages import BRIGHT, LAMP, decision, percept
 
 NOW = 1000.0
+BELL = replace(LAMP, once=True)
 
 
 @dataclass
@@ -35,10 +36,11 @@ class Lamp(Actuator):
 
     journal: Journal
     broken: bool = False
+    tool: Tool = LAMP
     told: list[Command] = field(default_factory=list)
 
     def tools(self) -> Mapping[str, tuple[Tool, ...]]:
-        return {"room": (LAMP,)}
+        return {"room": (self.tool,)}
 
     async def act(self, command: Command) -> Outcome:
         assert [c.id for c in await self.journal.commands_of(command.decision_id)] == [command.id], "committed first"
@@ -76,15 +78,15 @@ class Parts:
 
 @asynccontextmanager
 async def parts(
-    tmp_path: Path, mode: Mode, *, rules: tuple[Rule, ...] = (), broken: bool = False
+    tmp_path: Path, mode: Mode, *, rules: tuple[Rule, ...] = (), broken: bool = False, tool: Tool = LAMP
 ) -> AsyncIterator[Parts]:
     async with Journal.open(tmp_path / "j.db") as journal:
-        bus, lamp = Bus(), Lamp(journal, broken)
+        bus, lamp = Bus(), Lamp(journal, broken, tool)
         lamp.name = "Lamp"
         guard = Guard(GuardConfig(), tmp_path / "KILL", clock=lambda: NOW, monotonic=lambda: NOW)
         acting = Acting(
             journal, bus, Catalogues([lamp.tools()]), [lamp], rules, guard, Modes({"*": mode}, frozenset(), {}), Metrics(),
-            zone=UTC, expiry=30.0, approval=60.0, clock=lambda: NOW,
+            zone=UTC, expiry=30.0, approval=60.0, clock=lambda: NOW, monotonic=lambda: NOW,
         )  # fmt: skip
         outcomes = bus.subscribe(Outcome)
         running = asyncio.create_task(acting.run(bus.subscribe(Decision)))
@@ -193,11 +195,51 @@ async def test_a_settled_command_is_not_sent_again(tmp_path: Path) -> None:
         assert [c.decision_id for c in p.lamp.told] == ["dc-2"]
 
 
-async def test_the_same_decision_twice_gives_the_same_command_id(tmp_path: Path) -> None:
+async def test_a_decision_that_is_taken_twice_is_carried_out_once(tmp_path: Path) -> None:
     async with parts(tmp_path, "act") as p:
         await p.decide(1, BRIGHT)
+        await p.acting.take(decision(1, BRIGHT, NOW))
+        await p.decide(2, BRIGHT)
+        assert [c.decision_id for c in p.lamp.told] == ["dc-1", "dc-2"]
+
+
+async def test_what_is_told_once_is_written_down_before_it_leaves(tmp_path: Path) -> None:
+    async with parts(tmp_path, "act", tool=BELL) as p:
+        assert (await p.decide(1, BRIGHT)).status == "sending"
+        assert (await p.outcomes.get()).status == "applied"
+
+
+async def test_what_is_told_once_and_fails_may_have_happened(tmp_path: Path) -> None:
+    async with parts(tmp_path, "act", tool=BELL, broken=True) as p:
+        assert (await p.decide(1, BRIGHT)).status == "sending"
+        assert (await p.outcomes.get()).status == "uncertain"
+
+
+async def test_what_was_being_told_when_the_daemon_died_is_never_told_again(tmp_path: Path) -> None:
+    one = Command(id="cm-1", decision_id="dc-1", actuator="lamp", action=BRIGHT, expires_at=NOW + 20, at=NOW, once=True)
+    sending = Outcome(id="oc-1", decision_id="dc-1", command_id="cm-1", status="sending", at=NOW)
+    async with Journal.open(tmp_path / "j.db") as journal:
+        await journal.put(percept(1), decision(1, BRIGHT, NOW), one, sending)
+    async with parts(tmp_path, "act", tool=BELL) as p:
+        assert (await p.outcomes.get()).status == "uncertain"
+        assert (p.lamp.told, await p.lamp.journal.uncertain()) == ([], [one])
+        await p.acting.settled("cm-1", "")
+        assert (await p.outcomes.get()).status == "applied"
+        assert await p.lamp.journal.uncertain() == []
+        with pytest.raises(NotFound):
+            await p.acting.resolve("cm-1", False, "too late")
+    async with parts(tmp_path, "act", tool=BELL) as p:
+        assert (await p.lamp.journal.unsettled(), p.lamp.told) == ([], [])
+
+
+async def test_a_clock_that_is_put_back_makes_no_command_young(tmp_path: Path) -> None:
+    async with parts(tmp_path, "confirm") as p:
         await p.decide(1, BRIGHT)
-        assert len({c.id for c in p.lamp.told}) == 1
+        (held,) = p.acting.held
+        p.acting._clock, p.acting._monotonic = (lambda: NOW - 3600.0), (lambda: NOW + 61.0)
+        await p.acting._send(action.Due(held, NOW + 60.0))
+        assert (await p.outcomes.get()).status == "expired"
+        assert p.lamp.told == []
 
 
 async def test_the_kill_switch_stops_what_was_approved(tmp_path: Path) -> None:

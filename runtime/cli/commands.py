@@ -119,6 +119,7 @@ LAST: list[Callable[..., None]] = [
     switching.memory,
     switching.kill,
     switching.approve,
+    switching.resolve,
     topics,
     config,
     doctor,

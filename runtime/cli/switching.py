@@ -155,6 +155,26 @@ def kill(
     show.out.print("nothing is commanded from now on" if answer["kill"] else "commands are allowed again")
 
 
+def resolve(
+    command_id: Annotated[
+        str, typer.Argument(help="The command to settle; without it all that are uncertain are listed.")
+    ] = "",
+    done: Annotated[bool, typer.Option("--done/--not-done", help="What became of it.")] = True,
+    config: ConfigFile = None,
+    json: AsJson = False,
+) -> None:
+    """Say what became of a command that may have been carried out; it is never told again by itself."""
+    settings = link.settings(config)
+    answer = link.ask(settings, "resolve", command_id=command_id, done=done) if command_id else None
+    found = answer or link.ask(settings, "uncertain")
+    if json:
+        show.as_json(found)
+    elif answer:
+        show.out.print(f"{show.cell(command_id)} was {'done' if done else 'not done'}")
+    else:
+        show.table(["command", "when", "action"], [[c["command_id"], show.when(c["at"]), c["action"]] for c in found])
+
+
 def table(
     state: Annotated[str, typer.Argument(help="`off` lets the model answer even what was corrected literally.")],
     config: ConfigFile = None,

@@ -208,13 +208,15 @@ function showModes(modes) {
   }));
 }
 
-function showHeld(held) {
-  $("waiting").hidden = held.length === 0;
-  $("held").replaceChildren(...held.map(({ command_id, action }) => {
-    const answer = (yes) => async () => { await ask("/api/approve", { command_id, yes }); await look(); };
-    return make("li", {}, make("span", { text: action }),
-      make("span", { class: "row" }, press("Yes", answer(true), { class: "primary" }), press("No", answer(false))));
-  }));
+// Commands that wait for a yes, and those of which nobody knows whether they were carried out.
+function showHeld(held, uncertain) {
+  $("waiting").hidden = held.length + uncertain.length === 0;
+  const question = (text, send) => make("li", {}, make("span", { text }),
+    make("span", { class: "row" }, press("Yes", send(true), { class: "primary" }), press("No", send(false))));
+  const told = (path, body) => async () => { await ask(path, body); await look(); };
+  $("held").replaceChildren(
+    ...held.map(({ command_id, action }) => question(action, (yes) => told("/api/approve", { command_id, yes }))),
+    ...uncertain.map(({ command_id, action }) => question(`Was it done? ${action}`, (done) => told("/api/resolve", { command_id, done }))));
 }
 
 // What people said that is kept but not learnt, and why; one press answers for it.
@@ -250,10 +252,10 @@ function showScopes() {
 }
 
 async function look() {
-  const [status, modes, held, curve, doubts] = await Promise.all(["status", "modes", "held", "curve", "doubts"].map((name) => ask(`/api/${name}`)));
+  const [status, modes, held, uncertain, curve, doubts] = await Promise.all(["status", "modes", "held", "uncertain", "curve", "doubts"].map((name) => ask(`/api/${name}`)));
   showStatus(status);
   showModes(modes);
-  showHeld(held);
+  showHeld(held, uncertain);
   showDoubts(doubts);
   showCurve(curve);
   showScopes();

@@ -88,6 +88,11 @@ class Approve(Body, frozen=True, kw_only=True):
     yes: bool
 
 
+class Resolve(Body, frozen=True, kw_only=True):
+    command_id: str
+    done: bool
+
+
 class Empty(Body, frozen=True, kw_only=True):
     pass
 
@@ -114,6 +119,7 @@ def application(control: Control, metrics: figures.Metrics, streams: events.Stre
             get("/api/decisions/{id}/proof", _by_id(showing.proof)),
             get("/api/modes", _plain(looking.modes)),
             get("/api/held", _plain(looking.held)),
+            get("/api/uncertain", _plain(looking.uncertain)),
             get("/api/cycles", partial(_cycles, control)),
             get("/api/adapters", _plain(looking.adapters)),
             get("/api/adapters/{id}", _by_id(looking.adapter)),
@@ -133,6 +139,7 @@ def application(control: Control, metrics: figures.Metrics, streams: events.Stre
             post("/api/table", _posted(Switch, lambda b: switching.set_table(b.on))),
             post("/api/memory", _posted(Switch, lambda b: switching.set_memory(b.on))),
             post("/api/approve", _posted(Approve, lambda b: switching.approve(b.command_id, b.yes))),
+            post("/api/resolve", _posted(Resolve, lambda b: switching.resolve(b.command_id, b.done))),
             post("/api/learn", _posted(Empty, lambda _: switching.learn())),
             post("/api/decisions/{id}/prove", _by_id(showing.prove)),
             post("/api/rollback", _posted(Empty, lambda _: switching.rollback())),

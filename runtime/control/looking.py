@@ -64,6 +64,7 @@ class Looking:
             "modes": await self.modes(),
             "apprentice": await self._apprentice.report(),
             "kill": self._acting.guard.killed,
+            "uncertain": len(await self._journal.uncertain()),
             "drift": await self._drift(),
             "doubted": len(self._doubts.found.doubted),
             "distrusted": list(self._doubts.found.sources),
@@ -108,6 +109,19 @@ class Looking:
                 "expires_at": command.expires_at,
             }
             for command in self._acting.held
+        ]
+
+    async def uncertain(self) -> list[dict[str, Any]]:
+        """Commands that may have been carried out, and are not told again: a person who looks can say."""
+        return [
+            {
+                "command_id": command.id,
+                "actuator": command.actuator,
+                "decision_id": command.decision_id,
+                "action": _text(command.action),
+                "at": command.at,
+            }
+            for command in await self._journal.uncertain()
         ]
 
     async def topics(self) -> dict[str, Any]:

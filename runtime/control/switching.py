@@ -65,6 +65,11 @@ class Switching:
         await self._acting.approve(command_id, yes)
         return {"command_id": command_id, "approved": yes}
 
+    async def resolve(self, command_id: str, done: bool) -> dict[str, Any]:
+        """A person looked what became of an uncertain command."""
+        await self._acting.resolve(command_id, done, f"a person says it was {'' if done else 'not '}done")
+        return {"command_id": command_id, "done": done}
+
     async def learn(self) -> dict[str, Any]:
         if self._learner.current is not None:
             return {"started": False, "why": f"cycle {self._learner.current.id} is running"}

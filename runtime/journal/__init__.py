@@ -122,8 +122,16 @@ class Journal:
         return await self._all(Decision, "unacted")
 
     async def unsettled(self) -> list[tuple[Command, str]]:
-        """Commands without an end, and their state: "" (never sent, or unknown) or "held"."""
+        """Commands without an end, and their state: "" (never sent, or unknown), "held" or "sending"."""
         return [(msgspec.json.decode(body, type=Command), status) for body, status in await self._rows("unsettled")]
+
+    async def uncertain(self, limit: int = 50) -> list[Command]:
+        """Commands that may have been carried out and are not told again, newest first."""
+        return await self._all(Command, "uncertain", limit=limit)
+
+    async def uncertain_one(self, id: str) -> Command | None:
+        """The command, if that is its state."""
+        return await self._one(Command, "uncertain_one", id=id)
 
     async def commanded(self, actuators: Iterable[str]) -> list[Command]:
         """The newest commands of each of these that may have been sent, oldest first."""

@@ -59,7 +59,9 @@ CHECKS: tuple[tuple[str, str, str], ...] = (
         "I6",
         "no command took effect twice",
         """SELECT command_id, 'applied ' || count(*) || ' times' FROM outcome
-           WHERE status = 'applied' AND command_id IS NOT NULL GROUP BY command_id HAVING count(*) > 1""",
+           WHERE status = 'applied' AND command_id IS NOT NULL GROUP BY command_id HAVING count(*) > 1
+           UNION ALL SELECT command_id, 'is told once, and was about to leave ' || count(*) || ' times' FROM outcome
+           WHERE status = 'sending' GROUP BY command_id HAVING count(*) > 1""",
     ),
     (
         "I7",

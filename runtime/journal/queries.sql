@@ -18,8 +18,17 @@ ORDER BY d.seq;
 -- name: unsettled
 SELECT c.body, coalesce((SELECT o.status FROM outcome o WHERE o.command_id = c.id ORDER BY o.seq DESC LIMIT 1), '') AS status
 FROM command c
-WHERE coalesce((SELECT o.status FROM outcome o WHERE o.command_id = c.id ORDER BY o.seq DESC LIMIT 1), '') IN ('', 'held')
+WHERE coalesce((SELECT o.status FROM outcome o WHERE o.command_id = c.id ORDER BY o.seq DESC LIMIT 1), '') IN ('', 'held', 'sending')
 ORDER BY c.seq;
+
+-- name: uncertain
+SELECT c.body FROM outcome o JOIN command c ON c.id = o.command_id
+WHERE o.status = 'uncertain' AND NOT EXISTS (SELECT 1 FROM outcome n WHERE n.command_id = c.id AND n.seq > o.seq)
+ORDER BY o.seq DESC LIMIT :limit;
+
+-- name: uncertain_one
+SELECT c.body FROM command c WHERE c.id = :id
+  AND (SELECT o.status FROM outcome o WHERE o.command_id = c.id ORDER BY o.seq DESC LIMIT 1) = 'uncertain';
 
 -- name: commanded
 SELECT c.body FROM command c

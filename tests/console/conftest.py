@@ -260,6 +260,13 @@ class Remembered:
         self.calls.append(("set_memory", on))
         return {"memory": on}
 
+    async def uncertain(self) -> list[dict[str, Any]]:
+        return [{"command_id": "cmd-2", "actuator": "bell", "decision_id": "d-1", "action": "bell ring", "at": 1e9}]
+
+    async def resolve(self, command_id: str, done: bool) -> dict[str, Any]:
+        self.calls.append(("resolve", command_id, done))
+        return {"command_id": command_id, "done": done}
+
     async def approve(self, command_id: str, yes: bool) -> dict[str, Any]:
         self.calls.append(("approve", command_id, yes))
         return {"command_id": command_id, "approved": yes}
