@@ -103,7 +103,7 @@ class Mqtt(Sensor, Actuator, Critic):
                 async with self._connection() as client:
                     wait = BACKOFF[0]
                     await self._serve(client, inbox)
-            except* aiomqtt.MqttError as errors:
+            except* (aiomqtt.MqttError, Unavailable) as errors:  # the broker keeps what the journal could not take
                 log.warning("connection lost", error=_first(errors), seconds=round(wait, 1))
             finally:
                 self._client = None

@@ -140,7 +140,9 @@ async def opened(config: Config, extra: Sequence[Plugin] = (), *, worker: bool =
     async with AsyncExitStack() as stack:
         stack.enter_context(lock.hold(config.agent.data))
         await asyncio.to_thread(jobs.tidy, config.agent.data)
-        journal = await stack.enter_async_context(Journal.open(config.agent.data / "journal.db"))
+        journal = await stack.enter_async_context(
+            Journal.open(config.agent.data / "journal.db", ballast=config.journal.ballast)
+        )
         broker = await _broker(config, stack)
         zone = zone_of(config.agent.timezone)
         guard = Guard(config.guard, config.agent.data / "KILL", clock=time.time, monotonic=time.monotonic, zone=zone)

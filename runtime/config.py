@@ -77,6 +77,12 @@ class BrokerConfig(Section):
     session_expiry: int = Field(604800, ge=0, description="seconds the broker keeps our session while we are away")
 
 
+class JournalConfig(Section):
+    ballast: int = Field(16, ge=0, description="megabytes set aside for a full disk, so that what is under way is kept")
+    backup_every: float = Field(24.0, ge=0, description="hours between two backups into `data/backups`; 0 = none")
+    backups: int = Field(7, ge=1, description="newest backups that are kept there")
+
+
 class PerceptionConfig(Section):
     timer: float = Field(0.0, ge=0, description="seconds between timer percepts of every scope; 0 = none")
     deadband: float = Field(0.02, ge=0, description="relative change of a number below which it is noise")
@@ -369,6 +375,7 @@ class Config(BaseSettings):
     log: LogConfig = LogConfig()
     http: HttpConfig = HttpConfig()
     broker: BrokerConfig = BrokerConfig()
+    journal: JournalConfig = JournalConfig()
     perception: PerceptionConfig = PerceptionConfig()
     policy: PolicyConfig = PolicyConfig()
     learner: LearnerConfig = LearnerConfig()

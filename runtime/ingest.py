@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from runtime import payload
 from runtime.bus import Bus
 from runtime.catalogue import Catalogue
-from runtime.errors import BadInput, NotFound
+from runtime.errors import BadInput, NotFound, Unavailable
 from runtime.journal import Journal
 from runtime.messages import ASK, Action, Decision, Feedback, Forgotten, Observation
 from runtime.metrics import Metrics
@@ -52,6 +52,8 @@ class Ingest:
             await self._feedback(message)
 
     async def _observation(self, observation: Observation) -> None:
+        if self._journal.low:
+            raise Unavailable("the disk is full: nothing more is taken in; free some space and it goes on by itself")
         try:
             payload.parse_scalar(observation.payload)
         except BadInput as error:

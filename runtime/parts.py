@@ -218,7 +218,9 @@ class Parts:
                 "trainer": trainer.pid if trainer is not None else None,
                 "broker": self.broker.pid if self.broker is not None else None,
             },
-            "degraded": [f"{name} is not ready" for name, ok in ready.items() if not ok] + broken,
+            "degraded": [f"{name} is not ready" for name, ok in ready.items() if not ok]
+            + ["the disk is full: nothing is taken in until there is space"] * self.journal.low
+            + broken,
             "plugins": [
                 {"name": p.name, "use": f"{type(p).__module__}:{type(p).__name__}", "roles": loading.roles_of(p),
                  "state": self.children[p.name].state, "restarts": self.children[p.name].restarts}

@@ -15,6 +15,8 @@ import aiosqlite
 import msgspec
 
 from runtime.errors import Corrupt, NotFound
+from runtime.journal.ballast import Ballast
+from runtime.journal.opening import prepare
 from runtime.journal.rows import json_of, row
 from runtime.journal.writer import Writer
 from runtime.messages import (
@@ -58,24 +60,25 @@ def _sql(name: str) -> str:
 class Journal:
     """One SQLite file. `async with Journal.open(path) as journal`."""
 
-    def __init__(self, connection: aiosqlite.Connection) -> None:
+    def __init__(self, connection: aiosqlite.Connection, path: Path, ballast: Ballast) -> None:
         self._connection = connection
-        self._writer = Writer(connection)
+        self._ballast = ballast
+        self._writer = Writer(connection, path, ballast)
         self._queries = named_queries()
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, path: Path) -> AsyncIterator[Journal]:
-        """Open, migrate, close at the end of the block. Raises Corrupt if the file is no journal of ours."""
+    async def open(cls, path: Path, *, ballast: int = 0) -> AsyncIterator[Journal]:
+        """Open, migrate, close at the end of the block. `ballast`: MiB set aside for a full disk. Raises Corrupt if the file is
+        no journal of ours, Unavailable if nothing would be durable there."""
         async with aiosqlite.connect(path, isolation_level=None) as connection:
+            execute: Any = connection._execute
             try:
-                await connection.execute("PRAGMA journal_mode = WAL")
-                await connection.execute("PRAGMA synchronous = FULL")
-                await connection.execute("PRAGMA foreign_keys = ON")
+                await execute(prepare, connection._conn, path)
                 await _migrate(connection, path)
             except aiosqlite.DatabaseError as error:
                 raise Corrupt(f"{path} cannot be opened as a journal: {error}; move it away to start afresh") from None
-            journal = cls(connection)
+            journal = cls(connection, path, Ballast(path.with_name("ballast"), ballast))
             try:
                 yield journal
             finally:
@@ -85,6 +88,11 @@ class Journal:
     def healthy(self) -> bool:
         """False after a commit failed, until one succeeds again."""
         return self._writer.healthy
+
+    @property
+    def low(self) -> bool:
+        """The disk is full: no more is taken in than has to be."""
+        return self._ballast.low
 
     # --- writing ------------------------------------------------------------------------------------------------
 

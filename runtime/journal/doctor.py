@@ -100,7 +100,7 @@ def examine(path: Path) -> list[Finding]:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             findings = [_finding(id, title, connection.execute(sql).fetchall()) for id, title, sql in CHECKS]
             findings.append(_finding("I12", "no row is lost or damaged", list(_damage(connection))))
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise Corrupt(f"{path} cannot be read as a journal: {error}; restore a copy or move it away") from None
     findings += [Finding(invariant=id, title=title, state="not checkable", detail=why) for id, title, why in OUTSIDE]
     return sorted(findings, key=lambda finding: int(finding.invariant[1:]))

@@ -1,29 +1,41 @@
 """The single writer: many coroutines put, one connection commits them together (group commit), then all are told.
 
 `synchronous=FULL` and WAL: when a `put` returns, its rows survive a power cut. One put is one savepoint, so it is all or
-nothing, and a put that fails does not harm the others of its group.
+nothing, and a put that fails does not harm the others of its group. On a full disk the ballast is given up and the group is
+tried once more; after an error of the disk the connection is opened anew, and nobody of the group is told "stored".
 """
 
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import aiosqlite
+import structlog
 
-from runtime.errors import Unavailable
+from runtime.errors import CorrigibleError, Unavailable
+from runtime.journal import opening
+from runtime.journal.ballast import Ballast
 from runtime.journal.rows import Row
 
 GROUP = 64  # puts a commit carries at most
 LINGER = 0.002  # seconds the writer waits for company
+PRIMARY = 0xFF  # the part of SQLite's error code that says what kind it is
+
+log = structlog.get_logger("journal")
 
 
 class Writer:
     """Owns the connection's write side."""
 
-    def __init__(self, connection: aiosqlite.Connection) -> None:
+    def __init__(self, connection: aiosqlite.Connection, path: Path, ballast: Ballast) -> None:
         self._connection = connection
+        self._path, self._ballast = path, ballast
+        self._doubtful = False  # the connection saw an error of the disk
         self._queue: asyncio.Queue[tuple[Sequence[Row], asyncio.Future[int]]] = asyncio.Queue(4096)
         self._task = asyncio.create_task(self._run(), name="journal writer")
         self.healthy = True
@@ -54,8 +66,11 @@ class Writer:
 
     async def _commit(self, group: list[tuple[Sequence[Row], asyncio.Future[int]]]) -> None:
         """One transaction on the connection's own thread, then the answers."""
-        execute: Any = self._connection._execute  # aiosqlite offers no public way to run a function on its thread
-        results = await execute(_write, self._connection._conn, [rows for rows, _ in group])
+        puts = [rows for rows, _ in group]
+        results = await self._written(puts)
+        if _kind(results) == sqlite3.SQLITE_FULL and self._ballast.release():
+            log.error("the disk is full; the room set aside for that is used now", path=str(self._path))
+            results = await self._written(puts)
         self.healthy = not isinstance(results, Exception)
         self.commits += 1
         for (_, done), result in zip(group, results if self.healthy else [results] * len(group), strict=True):
@@ -65,6 +80,27 @@ class Writer:
                 done.set_exception(Unavailable(f"the journal could not store this: {result}"))
             else:
                 done.set_result(result)
+
+    async def _written(self, puts: list[Sequence[Row]]) -> Any:
+        """One try. The result of each put, or the exception that all share."""
+        execute: Any = self._connection._execute  # aiosqlite offers no public way to run a function on its thread
+        if self._doubtful:
+            try:
+                self._connection._connection = await execute(opening.reopened, self._connection._conn, self._path)
+            except (CorrigibleError, sqlite3.Error) as error:
+                return error
+            self._doubtful = False
+        results = await execute(_write, self._connection._conn, puts)
+        if _kind(results) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN):
+            self._doubtful = True
+            log.error("the disk failed; the journal is opened anew", path=str(self._path), error=str(results))
+        return results
+
+
+def _kind(result: Any) -> int | None:
+    """SQLite's primary error code, if the result is such an error."""
+    code = getattr(result, "sqlite_errorcode", None)
+    return None if code is None else code & PRIMARY
 
 
 def _write(connection: Any, puts: list[Sequence[Row]]) -> Any:
@@ -76,13 +112,16 @@ def _write(connection: Any, puts: list[Sequence[Row]]) -> Any:
             connection.execute("SAVEPOINT put")
             try:
                 results.append(sum(max(connection.execute(sql, values).rowcount, 0) for sql, values in rows))
-            except Exception as error:  # this put only
+            except Exception as error:  # this put only, unless SQLite gave the whole transaction up
+                if not connection.in_transaction:
+                    raise
                 connection.execute("ROLLBACK TO put")
                 results.append(error)
             connection.execute("RELEASE put")
         connection.execute("COMMIT")
     except Exception as error:  # disk full, read-only ...: nobody of the group is told "stored"
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+        with suppress(sqlite3.Error):
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
         return error
     return results

@@ -179,6 +179,8 @@ class Learner:
         return "time" if settings.every and now - self._last >= settings.every else ""
 
     def _allowed(self, now: float) -> bool:
+        if self._journal.low:
+            return False
         settings = self._config.learner
         local = datetime.fromtimestamp(now, self._timezone)
         return windows.open_now(settings.hours, local) and windows.load_allows(settings.max_load, os.getloadavg()[0])

@@ -1,0 +1,56 @@
+"""How the journal's file is opened: with the settings that "durable" hangs on, each read back, for a pragma fails in silence."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+from runtime.errors import Corrupt, Unavailable
+
+SETTINGS: tuple[tuple[str, str, object], ...] = (  # name, what is asked for, what SQLite has to answer
+    ("journal_mode", "WAL", "wal"),
+    ("synchronous", "FULL", 2),
+    ("foreign_keys", "ON", 1),
+)
+CHECK = 5.0  # seconds that a start gives to looking for damage; what is larger is looked at by `corrigible doctor`
+STEPS = 10_000  # of SQLite's machine between two looks at the clock
+
+
+def prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Set what a commit's durability hangs on. Raises Unavailable where the file system does not allow it."""
+    for name, wanted, answer in SETTINGS:
+        connection.execute(f"PRAGMA {name} = {wanted}")
+        (found,) = connection.execute(f"PRAGMA {name}").fetchone()
+        if found != answer:
+            raise Unavailable(
+                f"{path}: SQLite answers {found!r} to {name} = {wanted}, so nothing would survive a power cut; put [agent] data on a local disk"
+            )
+
+
+def check(path: Path, seconds: float = CHECK) -> str:
+    """What is damaged, "" if nothing was found in that time. Raises nothing: a file that cannot be read is damaged."""
+    until = time.monotonic() + seconds
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.set_progress_handler(lambda: time.monotonic() > until, STEPS)
+            found = [str(line) for (line,) in connection.execute("PRAGMA quick_check(1)")]
+            return "" if found == ["ok"] else "; ".join(found)
+    except sqlite3.OperationalError as error:
+        return "" if "interrupted" in str(error) else str(error)
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter: SQLite's own message quotes the damage
+        return str(error)
+
+
+def reopened(old: sqlite3.Connection, path: Path) -> sqlite3.Connection:
+    """After an error of the disk nothing that a connection believes is worth anything: a new one, looked at again.
+    Raises Corrupt or Unavailable."""
+    old.close()
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        prepare(connection, path)
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise Corrupt(f"{path} cannot be opened again: {error}") from None
+    return connection
