@@ -33,7 +33,7 @@ from runtime.control import Control
 from runtime.control.switching import MODES_KEY
 from runtime.errors import CorrigibleError
 from runtime.guard import Guard
-from runtime.journal import Journal, lock
+from runtime.journal import Journal, backups, lock, rescue
 from runtime.learning import jobs
 from runtime.messages import Command, Decision, Feedback, Message, Observation, Outcome, Percept
 from runtime.parts import Parts, zone_of
@@ -84,6 +84,10 @@ class App(Parts):
         group.create_task(self.shadowing.run(subscribe(Decision, lossy=True)), name="shadow")
         if self.config.policy.memory:
             group.create_task(self.remembering.run(subscribe(Feedback)), name="memory")
+        settings = self.config.journal
+        group.create_task(
+            backups.regularly(self.config.agent.data, settings.backup_every, settings.backups), name="backups"
+        )
         group.create_task(self.perception.run_timer(self.config.perception.timer), name="timer")
         for critic in loading.of_role(self.plugins, Critic):
             heard = subscribe(Observation, Percept, Decision, Command, Outcome)
@@ -140,6 +144,7 @@ async def opened(config: Config, extra: Sequence[Plugin] = (), *, worker: bool =
     async with AsyncExitStack() as stack:
         stack.enter_context(lock.hold(config.agent.data))
         await asyncio.to_thread(jobs.tidy, config.agent.data)
+        await asyncio.to_thread(rescue.ensure, config.agent.data)
         journal = await stack.enter_async_context(
             Journal.open(config.agent.data / "journal.db", ballast=config.journal.ballast)
         )

@@ -50,6 +50,8 @@ def status(config: ConfigFile = None, json: AsJson = False) -> None:
     for actuator, actions in found.get("apprentice", {}).items():
         show.line("apprentice", f"{actuator}: {show.apprentice(actions)}")
     show.line("kill switch", "ON: nothing is commanded" if found.get("kill") else "off")
+    if found.get("lost"):
+        show.line("lost", found["lost"])
     if found.get("uncertain"):
         show.line("uncertain", f"{found['uncertain']} commands may have been carried out; see `corrigible resolve`")
     if found.get("satisfaction"):

@@ -1,4 +1,4 @@
-"""`corrigible`: the list of commands; those that start something are here, the others in `asking`, `reasons`, `teaching` and `switching`."""
+"""`corrigible`: the list of commands; those that start something are here, the others in `asking`, `reasons`, `teaching`, `keeping` and `switching`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from runtime.cli import asking, backtesting, chatting, contentment, link, reasons, show, switching, teaching
+from runtime.cli import asking, backtesting, chatting, contentment, keeping, link, reasons, show, switching, teaching
 from runtime.cli.options import AsJson, ConfigFile
 
 
@@ -123,6 +123,8 @@ LAST: list[Callable[..., None]] = [
     topics,
     config,
     doctor,
+    keeping.backup,
+    keeping.restore,
 ]
 for command in FIRST:
     app.command()(command)

@@ -47,6 +47,7 @@ ROUTES = {
     "set_memory": "POST /api/memory",
     "approve": "POST /api/approve",
     "resolve": "POST /api/resolve",
+    "backup": "POST /api/backup",
     "learn": "POST /api/learn",
     "promote": "POST /api/adapters/{id}/promote",
     "rollback": "POST /api/rollback",

@@ -88,6 +88,10 @@ class Approve(Body, frozen=True, kw_only=True):
     yes: bool
 
 
+class Backup(Body, frozen=True, kw_only=True):
+    to: str = ""
+
+
 class Resolve(Body, frozen=True, kw_only=True):
     command_id: str
     done: bool
@@ -140,6 +144,7 @@ def application(control: Control, metrics: figures.Metrics, streams: events.Stre
             post("/api/memory", _posted(Switch, lambda b: switching.set_memory(b.on))),
             post("/api/approve", _posted(Approve, lambda b: switching.approve(b.command_id, b.yes))),
             post("/api/resolve", _posted(Resolve, lambda b: switching.resolve(b.command_id, b.done))),
+            post("/api/backup", _posted(Backup, lambda b: switching.backup(b.to))),
             post("/api/learn", _posted(Empty, lambda _: switching.learn())),
             post("/api/decisions/{id}/prove", _by_id(showing.prove)),
             post("/api/rollback", _posted(Empty, lambda _: switching.rollback())),

@@ -65,6 +65,7 @@ class Looking:
             "apprentice": await self._apprentice.report(),
             "kill": self._acting.guard.killed,
             "uncertain": len(await self._journal.uncertain()),
+            "lost": await self._journal.lost(),
             "drift": await self._drift(),
             "doubted": len(self._doubts.found.doubted),
             "distrusted": list(self._doubts.found.sources),

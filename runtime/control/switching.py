@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 from msgspec import to_builtins
@@ -12,7 +13,7 @@ from runtime.config import Config, Mode
 from runtime.decision import Decider
 from runtime.errors import BadInput, NotFound, Unavailable
 from runtime.guard import Modes
-from runtime.journal import Journal
+from runtime.journal import Journal, backups
 from runtime.learning.learner import Learner
 from runtime.learning.releases import Releases
 from runtime.situations import Catalogues
@@ -69,6 +70,11 @@ class Switching:
         """A person looked what became of an uncertain command."""
         await self._acting.resolve(command_id, done, f"a person says it was {'' if done else 'not '}done")
         return {"command_id": command_id, "done": done}
+
+    async def backup(self, to: str = "") -> dict[str, Any]:
+        """Copy journal and adapters, also while everything runs; without a place beside the others in `data/backups`."""
+        data = self._config.agent.data
+        return {"backup": str(await asyncio.to_thread(backups.make, data, Path(to) if to else None))}
 
     async def learn(self) -> dict[str, Any]:
         if self._learner.current is not None:

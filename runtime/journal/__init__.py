@@ -16,7 +16,8 @@ import msgspec
 
 from runtime.errors import Corrupt, NotFound
 from runtime.journal.ballast import Ballast
-from runtime.journal.opening import prepare
+from runtime.journal.opening import migrate, prepare
+from runtime.journal.rescue import LOST_KEY, Lost
 from runtime.journal.rows import json_of, row
 from runtime.journal.writer import Writer
 from runtime.messages import (
@@ -39,8 +40,6 @@ from runtime.messages import (
 )
 from runtime.payload import quarantined_feedback
 
-SCHEMA = ("schema.sql", "schema_2.sql", "schema_3.sql", "schema_4.sql")
-SCHEMA_VERSION = len(SCHEMA)
 COMMANDED = 100  # newest commands of an actuator that are looked at again after a restart
 TURNS_PAGE = 1000  # decisions read at once, so that nobody who writes waits long
 CURVE_WINDOW = 50  # judged decisions an accuracy point of the page looks back over
@@ -75,7 +74,7 @@ class Journal:
             execute: Any = connection._execute
             try:
                 await execute(prepare, connection._conn, path)
-                await _migrate(connection, path)
+                await execute(migrate, connection._conn, path)
             except aiosqlite.DatabaseError as error:
                 raise Corrupt(f"{path} cannot be opened as a journal: {error}; move it away to start afresh") from None
             journal = cls(connection, path, Ballast(path.with_name("ballast"), ballast))
@@ -288,6 +287,11 @@ class Journal:
         """The newest of every topic: the state of the world."""
         return [_observation(*found) for found in await self._rows("last_observations")]
 
+    async def lost(self) -> str:
+        """What became of the last damaged journal, "" if none ever was."""
+        found = await self.metadata(LOST_KEY)
+        return msgspec.convert(found[-1], Lost).told if found else ""
+
     async def metadata(self, key: str) -> Any:
         found = await self._rows("metadata", key=key)
         return msgspec.json.decode(found[0][0]) if found else None
@@ -326,20 +330,6 @@ class Journal:
     async def _select(self, sql: str, values: dict[str, Any]) -> list[Any]:
         async with self._connection.execute(sql, values) as cursor:
             return list(await cursor.fetchall())
-
-
-async def _migrate(connection: aiosqlite.Connection, path: Path) -> None:
-    """Bring the file to SCHEMA_VERSION, each step in a transaction. Raises Corrupt for a file from the future."""
-    async with connection.execute("PRAGMA user_version") as cursor:
-        found = await cursor.fetchone()
-    version = int(found[0]) if found else 0
-    if version > SCHEMA_VERSION:
-        raise Corrupt(
-            f"{path} was written by a newer Corrigible (schema {version}, this one knows {SCHEMA_VERSION}); upgrade first"
-        )
-    for number, script in enumerate(SCHEMA, start=1):
-        if version < number:
-            await connection.executescript(f"BEGIN; {_sql(script)} PRAGMA user_version = {number}; COMMIT;")
 
 
 def _observation(body: str, payload: bytes) -> Observation:

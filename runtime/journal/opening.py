@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from contextlib import closing
+from importlib.resources import files
 from pathlib import Path
 
 from runtime.errors import Corrupt, Unavailable
@@ -14,6 +15,8 @@ SETTINGS: tuple[tuple[str, str, object], ...] = (  # name, what is asked for, wh
     ("synchronous", "FULL", 2),
     ("foreign_keys", "ON", 1),
 )
+SCHEMA = ("schema.sql", "schema_2.sql", "schema_3.sql", "schema_4.sql")
+SCHEMA_VERSION = len(SCHEMA)
 CHECK = 5.0  # seconds that a start gives to looking for damage; what is larger is looked at by `corrigible doctor`
 STEPS = 10_000  # of SQLite's machine between two looks at the clock
 
@@ -27,6 +30,19 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
             raise Unavailable(
                 f"{path}: SQLite answers {found!r} to {name} = {wanted}, so nothing would survive a power cut; put [agent] data on a local disk"
             )
+
+
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring the file to SCHEMA_VERSION, each step in a transaction. Raises Corrupt for a file from the future."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise Corrupt(
+            f"{path} was written by a newer Corrigible (schema {version}, this one knows {SCHEMA_VERSION}); upgrade first"
+        )
+    for number, script in enumerate(SCHEMA, start=1):
+        if version < number:
+            text = files("runtime.journal").joinpath(script).read_text(encoding="utf-8")
+            connection.executescript(f"BEGIN; {text} PRAGMA user_version = {number}; COMMIT;")
 
 
 def check(path: Path, seconds: float = CHECK) -> str:

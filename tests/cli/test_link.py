@@ -34,7 +34,7 @@ QUESTIONS: list[tuple[str, dict[str, Any]]] = [
     ("cycles", {"limit": 1}), ("adapters", {}), ("adapter", {"id": "base"}), ("curve", {}), ("kill", {"on": True}), ("learn", {}),
     ("feedback", {"decision_id": "d-1", "kind": "correction", "action": "lamp dim"}), ("say", {"text": "今天天气如何？"}),
     ("set_mode", {"actuator": "lamp", "mode": "act"}), ("approve", {"command_id": "c", "yes": True}), ("set_table", {"on": False}), ("set_memory", {"on": False}), ("satisfaction", {"days": 2.0}),
-    ("resolve", {"command_id": "c", "done": True}), ("promote", {"id": "base"}), ("rollback", {}), ("forget", {"source": "Eve"}), ("doubted", {}),
+    ("backup", {"to": "/tmp/b"}), ("resolve", {"command_id": "c", "done": True}), ("promote", {"id": "base"}), ("rollback", {}), ("forget", {"source": "Eve"}), ("doubted", {}),
     ("vouch", {"names": ["Eve"]}), ("edit", {"feedback_id": "fb-1", "action": "lamp dim"}), ("sources", {}),
     ("mattered", {"decision_id": "d-1"}), ("prove", {"decision_id": "d-1"}), ("changes", {"id": "3f9c0a1b2c3d", "since": "base"}),
 ]  # fmt: skip

@@ -260,6 +260,10 @@ class Remembered:
         self.calls.append(("set_memory", on))
         return {"memory": on}
 
+    async def backup(self, to: str = "") -> dict[str, Any]:
+        self.calls.append(("backup", to))
+        return {"backup": to}
+
     async def uncertain(self) -> list[dict[str, Any]]:
         return [{"command_id": "cmd-2", "actuator": "bell", "decision_id": "d-1", "action": "bell ring", "at": 1e9}]
 

@@ -46,6 +46,7 @@ POSTS: list[tuple[str, dict[str, Any], tuple[Any, ...] | None]] = [
     ("modes", {"actuator": "lamp", "mode": "act"}, ("set_mode", "lamp", "act")),
     ("approve", {"command_id": "cmd-1", "yes": False}, ("approve", "cmd-1", False)),
     ("resolve", {"command_id": "cmd-2", "done": True}, ("resolve", "cmd-2", True)),
+    ("backup", {"to": "/tmp/b"}, ("backup", "/tmp/b")),
     ("table", {"on": False}, ("set_table", False)),
     ("memory", {"on": False}, ("set_memory", False)),
     ("say", {"text": "今天天气如何？"}, None),

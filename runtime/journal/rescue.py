@@ -1,0 +1,144 @@
+"""A damaged journal at the start: it is put aside, the newest sound backup takes its place, and what can still be read of
+the damaged one is added. What is missing after that is written down and told everywhere; it is never silent.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from runtime.journal import backups, opening
+from runtime.messages import Message
+
+LOST_KEY = "lost"  # the journal's note of what was lost, a list
+TABLES = (  # in the order in which rows refer to one another
+    "observation", "percept", "decision", "command", "outcome", "feedback", "forgotten", "cycle", "release", "quarantined",
+)  # fmt: skip
+RESCUED = ".rescued"  # what takes the damaged one's place
+FARTHEST = 1 << 24  # rows that are stepped over, at most, to find one that can be read
+
+log = structlog.get_logger("journal")
+
+
+class Lost(Message, frozen=True, kw_only=True):
+    """What became of a damaged journal."""
+
+    at: float
+    damage: str  # in SQLite's words
+    backup: str  # the one that took its place; "" = there was none
+    since: float  # the moment up to which nothing is missing
+    saved: int  # younger rows that could be read
+    holes: dict[str, int]  # table -> rows that are known to be missing
+    aside: str  # where the damaged file lies
+
+    @property
+    def told(self) -> str:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(self.since)) if self.since else "its beginning"
+        return (
+            f"the journal was damaged ({self.damage[:100]}); since {when} UTC {self.saved} rows were saved, and"
+            f" {sum(self.holes.values())} are known to be missing; there may have been younger ones; the damaged file is in {self.aside}"
+        )
+
+
+def ensure(data: Path) -> Lost | None:
+    """A journal that can be opened, whatever was there; what was lost, if that was found out now. Under the lock."""
+    backups.finish(data)
+    journal, rescued = data / backups.JOURNAL, data / RESCUED
+    if rescued.exists():
+        _change(journal, rescued)  # we were killed just before
+    damage = opening.check(journal) if journal.exists() else ""
+    if not damage:
+        return None
+    partial = data / f"{RESCUED}.partial"
+    partial.unlink(missing_ok=True)
+    backup = backups.newest(data)
+    since = backups.verify(backup).created if backup is not None else 0.0
+    if backup is not None:
+        shutil.copyfile(backup / backups.JOURNAL, partial)
+    aside = f"damaged-{time.time_ns()}"
+    with closing(sqlite3.connect(partial, isolation_level=None)) as target:
+        opening.migrate(target, partial)
+        target.execute("PRAGMA foreign_keys = ON")
+        saved, holes = _salvage(journal, target)
+        lost = Lost(
+            at=time.time(), damage=damage, backup=backup.name if backup else "", since=since, saved=saved, holes=holes,
+            aside=aside,
+        )  # fmt: skip
+        _note(target, lost)
+    backups.sync_file(partial)
+    partial.rename(rescued)
+    _change(journal, rescued, aside)
+    log.error("damaged journal", told=lost.told)
+    return lost
+
+
+def _change(journal: Path, rescued: Path, aside: str = "") -> None:
+    """The rescued one takes the place of the damaged one, which is put aside."""
+    folder = journal.parent / (aside or f"damaged-{time.time_ns()}")
+    for name in (journal, *(journal.with_name(f"{journal.name}{end}") for end in ("-wal", "-shm"))):
+        if name.exists():
+            folder.mkdir(exist_ok=True)
+            name.rename(folder / name.name)
+    rescued.rename(journal)
+    backups.sync_folder(journal.parent)
+
+
+def _salvage(damaged: Path, target: sqlite3.Connection) -> tuple[int, dict[str, int]]:
+    """Add the rows that can be read and that the backup lacks: how many, and of every table how many before the last of them
+    are missing."""
+    saved, holes = 0, {}
+    with closing(sqlite3.connect(damaged, isolation_level=None)) as source:
+        for table in TABLES:
+            target.execute("BEGIN")
+            (last,) = target.execute(f"SELECT coalesce(max(seq), 0) FROM {table}").fetchone()
+            found = sum(_added(target, table, row) for row in _readable(source, table, last))
+            target.execute("COMMIT")
+            saved += found
+            rows, seq = target.execute(f"SELECT count(*), coalesce(max(seq), 0) FROM {table}").fetchone()
+            if seq > rows:
+                holes[table] = seq - rows
+    return saved, holes
+
+
+def _readable(source: sqlite3.Connection, table: str, last: int) -> Iterator[dict[str, Any]]:
+    """Rows after `last`, in order; what cannot be read is stepped over, in ever larger steps."""
+    step = 0
+    while step <= FARTHEST:
+        try:
+            cursor = source.execute(f"SELECT * FROM {table} WHERE seq > ? ORDER BY seq", (last + step,))
+            names = [column[0] for column in cursor.description]
+            for row in cursor:
+                found = dict(zip(names, row, strict=True))
+                last, step = found["seq"], 0
+                yield found
+            return
+        except (sqlite3.Error, UnicodeDecodeError):
+            step = max(1, 2 * step)
+
+
+def _added(target: sqlite3.Connection, table: str, row: dict[str, Any]) -> bool:
+    """False for a row that is not what it was, or that belongs to one that is missing."""
+    try:
+        if msgspec.json.decode(row["body"])["id"] != row["id"]:
+            return False
+        names = ", ".join(row)
+        sql = f"INSERT INTO {table} ({names}) VALUES ({', '.join(':' + name for name in row)})"
+        return target.execute(sql, row).rowcount == 1
+    except (sqlite3.Error, msgspec.MsgspecError, UnicodeError, KeyError, TypeError):
+        return False
+
+
+def _note(target: sqlite3.Connection, lost: Lost) -> None:
+    """One more entry of the list."""
+    found = target.execute("SELECT value FROM metadata WHERE key = ?", (LOST_KEY,)).fetchone()
+    every = [*(msgspec.json.decode(found[0]) if found else ()), msgspec.to_builtins(lost)]
+    sql = "INSERT INTO metadata VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+    target.execute(sql, (LOST_KEY, msgspec.json.encode(every).decode()))

@@ -1,0 +1,236 @@
+"""Backup, restore, and a damaged journal: everything starts again from what is whole, and what is missing is told."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runtime.errors import Corrupt, NotFound, Unavailable
+from runtime.journal import Journal, backups, doctor, rescue
+from runtime.messages import Observation
+
+ROWS = 300
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@contextmanager
+def killed_at(number: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """At the n-th call that changes something on the disk."""
+    calls = itertools.count(1)
+
+    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*arguments: Any, **named: Any) -> Any:
+            if next(calls) == number:
+                raise Killed
+            return call(*arguments, **named)
+
+        return wrapper
+
+    with monkeypatch.context() as patch:
+        for owner, name in (
+            (Path, "rename"), (Path, "mkdir"), (Path, "write_bytes"), (shutil, "copyfile"), (shutil, "rmtree"), (backups, "sync"),
+            (backups, "sync_folder"), (backups, "sync_file"), (rescue, "_note"),
+        ):  # fmt: skip
+            patch.setattr(owner, name, counted(getattr(owner, name)))
+        yield
+
+
+async def fill(data: Path, start: int, end: int) -> None:
+    data.mkdir(exist_ok=True)
+    async with Journal.open(data / "journal.db") as journal:
+        await journal.put(
+            *(Observation(id=f"o{n}", topic="t", payload=b"x" * 300, at=float(n)) for n in range(start, end))
+        )
+
+
+async def ids(data: Path) -> set[str]:
+    async with Journal.open(data / "journal.db") as journal:
+        return {observation.id for observation in await journal.unperceived()}
+
+
+def named(*spans: tuple[int, int]) -> set[str]:
+    return {f"o{n}" for start, end in spans for n in range(start, end)}
+
+
+def damage(path: Path, seed: int, pages: int = 3) -> None:
+    """Overwrite some pages after the first."""
+    chance, data = random.Random(seed), bytearray(path.read_bytes())
+    for _ in range(pages):
+        at = chance.randrange(1, len(data) // 4096) * 4096
+        data[at : at + 4096] = chance.randbytes(4096)
+    path.write_bytes(data)
+
+
+def adapter(data: Path, name: str) -> None:
+    folder = data / "adapters" / name
+    folder.mkdir(parents=True)
+    (folder / "adapter_model.safetensors").write_bytes(name.encode())
+
+
+async def test_a_backup_of_a_journal_in_use_is_restored(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    adapter(data, "one")
+    async with Journal.open(data / "journal.db") as journal:
+        await journal.put(Observation(id="before", topic="t", payload=b"1", at=1.0))
+        backup = await asyncio.to_thread(backups.make, data)
+        await journal.put(Observation(id="after", topic="t", payload=b"1", at=2.0))
+    adapter(data, "two")
+    aside = backups.restore(data, backup)
+    assert aside is not None
+    assert await ids(data) == {"before"}
+    assert [path.name for path in (data / "adapters").iterdir()] == ["one"]
+    assert {path.name for path in aside.iterdir()} >= {"journal.db", "adapters"}
+    assert all(finding.state != "broken" for finding in doctor.examine(data / "journal.db"))
+    backups.verify(backup)
+
+
+async def test_what_is_no_sound_backup_is_named_and_changes_nothing(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    await fill(data, 0, 10)
+    backup = backups.make(data, tmp_path / "kept")
+    with pytest.raises(Unavailable, match="there already"):
+        backups.make(data, backup)
+    with pytest.raises(NotFound, match="no backup"):
+        backups.restore(data, tmp_path)
+    (backup / "journal.db").write_bytes(b"other")
+    with pytest.raises(Corrupt, match="not what it was"):
+        backups.restore(data, backup)
+    manifest = (backup / "manifest.json").read_text().replace("journal.db", "../../secret")
+    (backup / "manifest.json").write_text(manifest)
+    with pytest.raises(Corrupt):
+        backups.restore(data, backup)
+    assert await ids(data) == named((0, 10))
+
+
+async def test_killed_at_any_step_of_a_backup_there_is_a_whole_one_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    await fill(data, 0, 20)
+    adapter(data, "one")
+    for number in itertools.count(1):
+        try:
+            with killed_at(number, monkeypatch):
+                backups.make(data, clock=1e9 + number)
+        except Killed:
+            for backup in backups.every(data):
+                backups.verify(backup)
+            continue
+        break
+    assert number > 4
+    assert backups.newest(data) is not None
+
+
+async def test_killed_at_any_step_of_a_restore_the_next_start_ends_it_or_nothing_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in itertools.count(1):
+        data = tmp_path / str(number)
+        await fill(data, 0, 20)
+        adapter(data, "one")
+        backup = backups.make(data)
+        await fill(data, 20, 30)
+        try:
+            with killed_at(number, monkeypatch):
+                backups.restore(data, backup)
+        except Killed:
+            assert rescue.ensure(data) is None
+            assert await ids(data) in (named((0, 20)), named((0, 30)))
+            assert (data / "adapters" / "one").is_dir()
+            continue
+        assert await ids(data) == named((0, 20))
+        break
+    assert number > 6
+
+
+@settings(
+    max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
+@given(seed=st.integers(0, 2**32 - 1), pages=st.integers(1, 12), backed=st.booleans(), torn=st.booleans())
+def test_a_damaged_journal_starts_again_and_says_what_is_missing(
+    tmp_path: Path, seed: int, pages: int, backed: bool, torn: bool
+) -> None:
+    data = tmp_path / "data"
+    shutil.rmtree(data, ignore_errors=True)
+    asyncio.run(fill(data, 0, ROWS // 2))
+    if backed:
+        backups.make(data)
+    asyncio.run(fill(data, ROWS // 2, ROWS))
+    damage(data / "journal.db", seed, pages)
+    if torn:
+        whole = (data / "journal.db").read_bytes()
+        (data / "journal.db").write_bytes(whole[: len(whole) * 2 // 3])
+    lost = rescue.ensure(data)
+    if lost is None:  # the pages were free, or of an index that agrees
+        return
+    left = asyncio.run(ids(data))
+    assert left <= named((0, ROWS))
+    assert not backed or left >= named((0, ROWS // 2))
+    numbers = sorted(int(name[1:]) for name in left)
+    assert sum(lost.holes.values()) == (numbers[-1] + 1 - len(numbers) if numbers else 0)
+    findings = {finding.invariant: finding for finding in doctor.examine(data / "journal.db")}
+    assert findings["I12"].state == "ok"
+    assert "are known to be missing" in findings["I12"].detail
+    assert rescue.ensure(data) is None
+
+
+def test_what_can_be_read_of_a_damaged_journal_is_saved(tmp_path: Path) -> None:
+    saved = []
+    for seed in range(8):
+        data = tmp_path / str(seed)
+        asyncio.run(fill(data, 0, ROWS))
+        damage(data / "journal.db", seed, 1)
+        if lost := rescue.ensure(data):
+            saved.append(lost.saved)
+            assert len(asyncio.run(ids(data))) == lost.saved
+    assert max(saved) > ROWS // 2
+
+
+async def test_killed_at_any_step_of_a_rescue_the_next_start_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in itertools.count(1):
+        data = tmp_path / str(number)
+        await fill(data, 0, 100)
+        backups.make(data)
+        await fill(data, 100, 200)
+        (data / "journal.db").write_bytes(b"\0" * 5000)
+        try:
+            with killed_at(number, monkeypatch):
+                rescue.ensure(data)
+        except Killed:
+            rescue.ensure(data)
+            assert await ids(data) == named((0, 100))
+            async with Journal.open(data / "journal.db") as journal:
+                assert "was damaged" in await journal.lost()
+            continue
+        break
+    assert number > 4
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.99])
+async def test_a_torn_write_ahead_log_costs_nothing_that_was_checkpointed(tmp_path: Path, part: float) -> None:
+    data, copy = tmp_path / "data", tmp_path / "copy"
+    await fill(data, 0, 50)
+    copy.mkdir()
+    async with Journal.open(data / "journal.db") as journal:
+        await journal.put(*(Observation(id=f"w{n}", topic="t", payload=b"x" * 300, at=1.0) for n in range(50)))
+        for name in ("journal.db", "journal.db-wal"):
+            shutil.copyfile(data / name, copy / name)
+    log = (copy / "journal.db-wal").read_bytes()
+    (copy / "journal.db-wal").write_bytes(log[: int(len(log) * part)])
+    rescue.ensure(copy)
+    assert await ids(copy) >= named((0, 50))
