@@ -257,7 +257,14 @@ class Acting:
         command = await self._journal.uncertain_one(command_id)
         if command is None:
             raise NotFound(f"no command {command_id!r} is uncertain; `corrigible resolve` lists those that are")
-        await self._outcome_of(command, "applied" if done else "failed", reason)
+        status: OutcomeStatus = "applied" if done else "failed"
+        identity = derived_id("oc", command.id, "resolved")  # two who know it at the same moment say it once
+        await self._commit(
+            Outcome(
+                id=identity, decision_id=command.decision_id, command_id=command.id, status=status, reason=reason,
+                at=self._clock(),
+            )
+        )  # fmt: skip
 
     async def settled(self, command_id: str, problem: str) -> None:
         """A device named a command that nobody waits for any more: news only if it was uncertain."""

@@ -203,6 +203,8 @@ class Perception:
         value = payload.parse_scalar(observation.payload)
         scope = self._scope(self._named(observation.topic))
         whole = verbatim(value)
+        if observation.retained and (whole is not None or speech(observation.topic, value) is not None):
+            return  # what a broker keeps is a state; nobody is saying it now
         if whole is not None:
             yield Situation(scope=scope, kind="speech", text=whole)
             return

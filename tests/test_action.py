@@ -223,9 +223,10 @@ async def test_what_was_being_told_when_the_daemon_died_is_never_told_again(tmp_
     async with parts(tmp_path, "act", tool=BELL) as p:
         assert (await p.outcomes.get()).status == "uncertain"
         assert (p.lamp.told, await p.lamp.journal.uncertain()) == ([], [one])
-        await p.acting.settled("cm-1", "")
+        await asyncio.gather(p.acting.settled("cm-1", ""), p.acting.settled("cm-1", ""))
         assert (await p.outcomes.get()).status == "applied"
         assert await p.lamp.journal.uncertain() == []
+        assert [o.status for o in await p.lamp.journal.outcomes_of("dc-1")] == ["sending", "uncertain", "applied"]
         with pytest.raises(NotFound):
             await p.acting.resolve("cm-1", False, "too late")
     async with parts(tmp_path, "act", tool=BELL) as p:
