@@ -31,12 +31,14 @@ from runtime.console import server
 from runtime.control import Control
 from runtime.control.switching import MODES_KEY
 from runtime.errors import CorrigibleError
+from runtime.isolation import loading as isolation
+from runtime.isolation.remote import Remote
 from runtime.journal import Journal, lock
 from runtime.learning import jobs
 from runtime.messages import Command, Decision, Feedback, Message, Observation, Outcome, Percept
 from runtime.parts import Parts, zone_of
 from runtime.policy.client import Policy
-from runtime.roles import Context, Critic, Plugin, Sensor
+from runtime.roles import Context, Critic, Plugin, Sensor, answer
 from runtime.supervision import supervise
 
 GRACE = 5.0  # seconds that decisions and commands in flight get at the end
@@ -61,7 +63,9 @@ class App(Parts):
         self.perception.restore(world)
         for critic in loading.of_role(self.plugins, Critic):
             for observation in world:
-                _noticed(critic, observation)  # it learns how things are; what it would say of the past is dropped
+                await _noticed(
+                    critic, observation
+                )  # it learns how things are; what it would say of the past is dropped
         await self.releases.restore()
         self.restored = True
 
@@ -82,7 +86,9 @@ class App(Parts):
             group.create_task(self.remembering.run(subscribe(Feedback)), name="memory")
         group.create_task(self.perception.run_timer(self.config.perception.timer), name="timer")
         for critic in loading.of_role(self.plugins, Critic):
-            heard = subscribe(Observation, Percept, Decision, Command, Outcome)
+            heard = subscribe(
+                Observation, Percept, Decision, Command, Outcome, lossy=critic.isolated
+            )  # nobody waits for those
             group.create_task(self._criticise(critic, heard), name=f"critic {critic.name}")
         await self._resume()
 
@@ -98,13 +104,15 @@ class App(Parts):
 
     async def _criticise(self, critic: Critic, heard: Subscription[Message]) -> None:
         async for message in heard:
-            for feedback in _noticed(critic, message):
+            for feedback in await _noticed(critic, message):
                 with suppress(CorrigibleError):  # it is in quarantine with its reason
                     await self.ingest.emit(feedback)
 
     async def operate(self, plugin: Plugin) -> None:
         """A plugin's life under supervision: start, sense if it is a sensor, stop."""
         try:
+            if isinstance(plugin, Remote):
+                return await plugin.live(self._emit)
             await plugin.start()
             if isinstance(plugin, Sensor):
                 await plugin.sense(self._emit)
@@ -142,7 +150,10 @@ async def opened(config: Config, extra: Sequence[Plugin] = (), *, worker: bool =
             agent=config.agent.name, data=config.agent.data, zone=zone_of(config.agent.timezone),
             broker=broker.config if broker else config.broker.model_copy(update={"mode": "none"}),
         )  # fmt: skip
-        plugins = [*loading.load(config.plugin, context), *extra]
+        apart = await isolation.introduced(config.plugin, context)
+        for remote in apart.values():
+            stack.push_async_callback(remote.stop)
+        plugins = [*loading.load(config.plugin, context, apart), *extra]
         policy = Policy(config.policy, config.agent.data, config.agent.instruction)
         if worker:
             await stack.enter_async_context(policy)
@@ -228,9 +239,9 @@ async def _broker(config: Config, stack: AsyncExitStack) -> Any:
     return broker
 
 
-def _noticed(critic: Critic, message: Message) -> list[Feedback]:
+async def _noticed(critic: Critic, message: Message) -> list[Feedback]:
     try:
-        return list(critic.criticise(message))  # type: ignore[arg-type]
+        return list(await answer(critic.criticise(message)))  # type: ignore[arg-type]
     except Exception as error:  # the plugin border
         log.error("critic failed", plugin=critic.name, error=f"{type(error).__name__}: {error}")
         return []

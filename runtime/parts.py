@@ -30,6 +30,7 @@ from runtime.errors import BadConfig
 from runtime.explaining import Explaining
 from runtime.guard import Guard, Modes
 from runtime.ingest import Ingest
+from runtime.isolation.remote import Remote
 from runtime.journal import Journal
 from runtime.learning import cases
 from runtime.learning.apart import Apart
@@ -216,8 +217,9 @@ class Parts:
             },
             "degraded": [f"{name} is not ready" for name, ok in ready.items() if not ok] + broken,
             "plugins": [
-                {"name": p.name, "use": f"{type(p).__module__}:{type(p).__name__}", "roles": loading.roles_of(p),
-                 "state": self.children[p.name].state, "restarts": self.children[p.name].restarts}
+                {"name": p.name, "use": loading.use_of(p), "roles": loading.roles_of(p),
+                 "state": self.children[p.name].state, "restarts": self.children[p.name].restarts,
+                 **(p.report() if isinstance(p, Remote) else {})}
                 for p in self.plugins
             ],
         }  # fmt: skip

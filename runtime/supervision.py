@@ -1,7 +1,7 @@
 """Keeps side tasks alive: a plugin that raises is restarted with back-off, one that keeps raising is set aside.
 
-What is covered: exceptions and early returns of plugin coroutines. What is not: a plugin that blocks the event loop
-(that needs a process of its own). Our own stages are not supervised: an error there ends the daemon loudly, and the
+What is covered: exceptions and early returns of plugin coroutines, and whatever befalls the process of an isolated one. What is
+not: a plugin in this process that blocks the event loop. Our own stages are not supervised: an error there ends the daemon loudly, and the
 service manager starts it again.
 """
 
@@ -23,6 +23,10 @@ PERIOD = 120.0  # seconds
 log = structlog.get_logger("supervision")
 
 
+class SetAside(Exception):
+    """Raised by a task that must not be tried again; its text says why."""
+
+
 @dataclass
 class Child:
     """One supervised task and what became of it."""
@@ -38,6 +42,9 @@ class Child:
         self.error = f"{type(error).__name__}: {error}"
         self.failures.append(time.monotonic())
         self.restarts += 1
+        if isinstance(error, SetAside):
+            self.error = str(error)
+            return None
         if len(self.failures) == INTENSITY and self.failures[-1] - self.failures[0] < PERIOD:
             return None
         return min(MAX_BACKOFF, FIRST_BACKOFF * 2.0 ** (len(self.failures) - 1))
