@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -158,7 +159,20 @@ Answer = Described | Done | Raised | Situations | Verdict | Acted | Noticed
 FromChild = Answer | Emitted
 
 _to_child = msgspec.msgpack.Decoder(ToChild)
+_numbers = msgspec.msgpack.Decoder(Numbered)
 _from_child = msgspec.msgpack.Decoder(FromChild)
+
+
+class Unreadable(BadInput):
+    """A frame's body is none of ours; `number` if that much of it can be read."""
+
+    def __init__(self, text: str, number: int) -> None:
+        super().__init__(text)
+        self.number = number
+
+
+class Numbered(msgspec.Struct):
+    number: int = -1
 
 
 class Oversized(BadInput):
@@ -188,13 +202,16 @@ async def read_request(reader: asyncio.StreamReader) -> Request | Told:
 
 
 async def read_answer(reader: asyncio.StreamReader) -> FromChild:
-    """The next one, in the daemon. Raises BadInput for what cannot be read, Oversized for what is too long, IncompleteReadError
+    """The next one, in the daemon. Raises Unreadable for what cannot be read, Oversized for what is too long, IncompleteReadError
     if the child is gone."""
     body = await _body(reader)
     try:
         answer: FromChild = _from_child.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError, OverflowError) as error:
-        raise BadInput(f"a frame that cannot be read: {error}") from None
+        number = -1
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError, OverflowError):
+            number = _numbers.decode(body).number
+        raise Unreadable(f"a frame that cannot be read: {error}", number) from None
     return answer
 
 

@@ -11,13 +11,14 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
 from msgspec.structs import replace
 
-from runtime.errors import BadInput, Unavailable
-from runtime.isolation import frames, output
+from runtime.errors import Unavailable
+from runtime.isolation import frames
 from runtime.isolation.frames import Answer, Described, Emitted, FromChild, Raised, Request, Setup, Told
+from runtime.isolation.output import captured
 from runtime.messages import Message
 
 BIRTH = 30.0  # seconds an interpreter and a plugin's imports may take
@@ -55,15 +56,15 @@ class Link:
     async def open(self, setup: Setup, shown: list[str]) -> Described:
         """Start the process and hear what it is. Raises Unavailable with the reason if it does not come to that."""
         ours, theirs = socket.socketpair()
-        with theirs:
+        printed, prints = _pipe()
+        self._tasks.append(asyncio.create_task(self._capture(printed)))
+        with theirs, prints:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "runtime.isolation.child", str(theirs.fileno()),
-                pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT, env=_environment(setup.data, shown), cwd=setup.data,
+                pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL, stdout=prints,
+                stderr=prints, env=_environment(setup.data, shown), cwd=setup.data,
                 start_new_session=True,
             )  # fmt: skip
-        assert self._process.stdout is not None
-        self._tasks.append(asyncio.create_task(output.captured(self._process.stdout, self._name)))
         reader, self._writer = await asyncio.open_connection(sock=ours)
         first: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._asked[0] = first
@@ -120,13 +121,14 @@ class Link:
     async def close(self) -> None:
         """Whatever state it is in: when this returns, no process is left."""
         self.fail(Unavailable("it was stopped"))
+        if self._process is not None:
+            await self._process.wait()
+            await asyncio.wait(self._tasks[:1], timeout=LAST_WORDS)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._writer is not None:
             self._writer.close()
-        if self._process is not None:
-            await self._process.wait()
 
     def _kill(self) -> None:
         """The whole session, so that nothing it started stays."""
@@ -134,15 +136,24 @@ class Link:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
+    async def _capture(self, printed: BinaryIO) -> None:
+        """Our own pipe: asyncio's would keep `wait` waiting for whoever else holds it."""
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, printed)
+        try:
+            await captured(reader, self._name)
+        finally:
+            transport.close()
+
     async def _hear(self, reader: asyncio.StreamReader) -> None:
         try:
             while True:
                 try:
                     self._sort(await frames.read_answer(reader))
-                except frames.Oversized:
-                    raise
-                except BadInput as error:
+                except frames.Unreadable as error:
                     self._reject(str(error))
+                    self._settle(error.number, Raised(error=str(error)))
                 if self._death.done():
                     return
         except frames.Oversized as error:
@@ -159,11 +170,15 @@ class Link:
                 self._shed()
                 self._reject(f"more than {WINDOW} messages at once")
             return
-        future = self._asked.get(heard.number)
-        if future is None or future.done():
+        if not self._settle(heard.number, heard):
             self._reject("an answer that nobody asked for")
-        else:
-            future.set_result(heard)
+
+    def _settle(self, number: int, answer: Answer) -> bool:
+        future = self._asked.get(number)
+        if future is None or future.done():
+            return False
+        future.set_result(answer)
+        return True
 
     async def _how_it_ended(self) -> str:
         assert self._process is not None
@@ -175,6 +190,11 @@ class Link:
         if code < 0:
             return f"it was killed by {signal.Signals(-code).name}"
         return f"it exited with code {code}"
+
+
+def _pipe() -> tuple[BinaryIO, BinaryIO]:
+    reads, writes = os.pipe()
+    return open(reads, "rb", 0), open(writes, "wb", 0)
 
 
 def _environment(home: str, shown: list[str]) -> dict[str, str]:

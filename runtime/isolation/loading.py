@@ -33,10 +33,10 @@ async def introduced(entries: Sequence[dict[str, Any]], context: Context) -> dic
     apart = [(n, _remote(n, entry, context)) for n, entry in enumerate(entries, start=1) if plugins.isolated(entry)]
     try:
         made = await asyncio.gather(*(_introduce(*one) for _, one in apart))
+        _no_two_own_an_actuator(made)
     except BaseException:
         await asyncio.gather(*(remote.stop() for _, (remote, _) in apart))
         raise
-    _no_two_own_an_actuator(made)
     return {number: plugin for (number, _), plugin in zip(apart, made, strict=True)}
 
 
