@@ -152,6 +152,12 @@ class Emitted(Message, frozen=True, kw_only=True, tag=True):
     feedback: Feedback | None = None
 
 
+class Numbered(msgspec.Struct):
+    """What is left of an answer that cannot be read: whose it was."""
+
+    number: int = -1
+
+
 HEARD: dict[str, type[Message]] = {kind.__name__: kind for kind in (Observation, Percept, Decision, Command, Outcome)}
 Request = Start | Stop | Sense | Ping | Perceive | Judge | Act | Criticise
 ToChild = Setup | Request | Told
@@ -169,10 +175,6 @@ class Unreadable(BadInput):
     def __init__(self, text: str, number: int) -> None:
         super().__init__(text)
         self.number = number
-
-
-class Numbered(msgspec.Struct):
-    number: int = -1
 
 
 class Oversized(BadInput):
