@@ -14,14 +14,20 @@ from runtime.cli import asking, backtesting, chatting, contentment, link, reason
 from runtime.cli.options import AsJson, ConfigFile
 
 
-def run(config: ConfigFile = None) -> None:
+def run(
+    safe: Annotated[
+        bool,
+        typer.Option("--safe", help="In safe mode: no model, no learner, no plugins but MQTT, chat and our rules."),
+    ] = False,
+    config: ConfigFile = None,
+) -> None:
     """Run the daemon until SIGTERM or Ctrl-C."""
     from runtime import app as daemon
     from runtime import logging
 
     settings = link.settings(config)
     logging.setup(settings.log)
-    asyncio.run(daemon.run(settings))
+    asyncio.run(daemon.run(settings, safe=safe))
 
 
 def demo(
@@ -118,6 +124,7 @@ LAST: list[Callable[..., None]] = [
     switching.table,
     switching.memory,
     switching.kill,
+    switching.safe,
     switching.approve,
     topics,
     config,

@@ -42,6 +42,7 @@ ROUTES = {
     "say": "POST /api/say",
     "set_mode": "POST /api/modes",
     "kill": "POST /api/kill",
+    "set_safe": "POST /api/safe",
     "set_table": "POST /api/table",
     "set_memory": "POST /api/memory",
     "approve": "POST /api/approve",
@@ -57,6 +58,7 @@ ONLY_LIVE = (
     "proof",
     "approve",
     "held",
+    "set_safe",
     "set_table",
     "set_memory",
 )  # without a daemon there is nobody to answer, learn or wait
@@ -65,6 +67,8 @@ DOWN: dict[str, object] = {
     "uptime": None,
     "ready": {},
     "degraded": ["the daemon is not running"],
+    "condition": "DOWN",
+    "causes": ["the daemon is not running"],
     "plugins": [],
     "processes": {},
 }

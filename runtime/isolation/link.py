@@ -121,6 +121,8 @@ class Link:
     async def close(self) -> None:
         """Whatever state it is in: when this returns, no process is left."""
         self.fail(Unavailable("it was stopped"))
+        if self._writer is not None:
+            self._writer.transport.abort()
         if self._process is not None:
             await self._process.wait()
             await asyncio.wait(self._tasks[:1], timeout=LAST_WORDS)
@@ -128,7 +130,8 @@ class Link:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._writer is not None:
-            self._writer.close()
+            with suppress(OSError):
+                await self._writer.wait_closed()
 
     def _kill(self) -> None:
         """The whole session, so that nothing it started stays."""

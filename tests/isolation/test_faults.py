@@ -19,7 +19,8 @@ from runtime.errors import Unavailable
 from runtime.isolation import landlock, seccomp
 from runtime.messages import Action, Command, Decision, Observation, Percept
 from runtime.roles import Actuator, Critic, Perceiver, Rule, World, answer
-from tests.isolation.conftest import House, Opened
+from tests.isolation.conftest import Opened
+from tests.isolation.houses import House
 from tests.isolation.test_roles import EVERYTHING, ON, command
 
 ROOT = os.geteuid() == 0
