@@ -95,12 +95,13 @@ def config(
     if not check:
         print(texts.dump(settings), end="")
         return
-    from runtime import plugins
+    from runtime.isolation import loading
     from runtime.parts import zone_of
     from runtime.roles import Context
 
     agent = settings.agent
-    loaded = plugins.load(settings.plugin, Context(agent.name, agent.data, settings.broker, zone_of(agent.timezone)))
+    context = Context(agent.name, agent.data, settings.broker, zone_of(agent.timezone))
+    loaded = asyncio.run(loading.checked(settings.plugin, context))
     show.out.print(f"the configuration can be used; plugins: {show.cell(', '.join(p.name for p in loaded) or 'none')}")
 
 

@@ -20,7 +20,8 @@ from runtime.errors import BadInput
 from runtime.messages import Action, Command, Decision, Feedback, Message, Observation, Outcome, Percept
 from runtime.roles import Reading, Situation
 
-LIMIT = 256 << 10  # bytes of one frame; a payload may have 64 KiB
+LIMIT = 256 << 10  # bytes of a frame of the child; a payload may have 64 KiB
+TOLD = 4 << 20  # bytes of one of the daemon; a house may have thousands of readings
 LENGTH = struct.Struct(">I")
 
 
@@ -181,10 +182,10 @@ class Oversized(BadInput):
     """A frame is larger than the limit: nothing after it can be trusted."""
 
 
-def frame(message: Message) -> bytes:
+def frame(message: Message, limit: int = LIMIT) -> bytes:
     body = msgspec.msgpack.encode(message)
-    if len(body) > LIMIT:
-        raise Oversized(f"a message of {len(body)} bytes is too large for an isolated plugin; the most is {LIMIT}")
+    if len(body) > limit:
+        raise Oversized(f"a message of {len(body)} bytes is too large for an isolated plugin; the most is {limit}")
     return LENGTH.pack(len(body)) + body
 
 
@@ -198,7 +199,7 @@ def receive(connection: socket.socket) -> Setup:
 
 async def read_request(reader: asyncio.StreamReader) -> Request | Told:
     """The next one, in the child. Raises IncompleteReadError if the daemon is gone."""
-    request: Setup | Request | Told = _to_child.decode(await _body(reader))
+    request: Setup | Request | Told = _to_child.decode(await _body(reader, TOLD))
     assert not isinstance(request, Setup)
     return request
 
@@ -206,7 +207,7 @@ async def read_request(reader: asyncio.StreamReader) -> Request | Told:
 async def read_answer(reader: asyncio.StreamReader) -> FromChild:
     """The next one, in the daemon. Raises Unreadable for what cannot be read, Oversized for what is too long, IncompleteReadError
     if the child is gone."""
-    body = await _body(reader)
+    body = await _body(reader, LIMIT)
     try:
         answer: FromChild = _from_child.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError, OverflowError) as error:
@@ -217,10 +218,10 @@ async def read_answer(reader: asyncio.StreamReader) -> FromChild:
     return answer
 
 
-async def _body(reader: asyncio.StreamReader) -> bytes:
+async def _body(reader: asyncio.StreamReader, limit: int) -> bytes:
     (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
-    if length > LIMIT:
-        raise Oversized(f"a frame of {length} bytes; the most is {LIMIT}")
+    if length > limit:
+        raise Oversized(f"a frame of {length} bytes; the most is {limit}")
     return await reader.readexactly(length)
 
 

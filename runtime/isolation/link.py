@@ -23,7 +23,7 @@ from runtime.messages import Message
 
 BIRTH = 30.0  # seconds an interpreter and a plugin's imports may take
 WINDOW = 64  # emitted messages that may wait; an honest child keeps to half
-UNREAD = 4 * frames.LIMIT  # bytes the child may leave unread
+UNREAD = 2 * frames.TOLD  # bytes the child may leave unread
 LAST_WORDS = 1.0  # seconds to learn how a process ended that closed its socket
 SHOWN = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "PYTHONHASHSEED", "VIRTUAL_ENV")  # variables every child has
 
@@ -102,7 +102,7 @@ class Link:
         """Raises Unavailable if the child is gone, BadInput if the message is too large for it."""
         if self._writer is None or self._death.done():
             raise Unavailable(f"{self._name} is not running")
-        self._writer.write(frames.frame(message))
+        self._writer.write(frames.frame(message, frames.TOLD))
         if self._writer.transport.get_write_buffer_size() > UNREAD:
             self.fail(Unavailable("it does not read what it is told and was ended"))
 

@@ -40,6 +40,20 @@ async def introduced(entries: Sequence[dict[str, Any]], context: Context) -> dic
     return {number: plugin for (number, _), plugin in zip(apart, made, strict=True)}
 
 
+async def checked(entries: Sequence[dict[str, Any]], context: Context) -> list[Plugin]:
+    """All plugins as the daemon would load them, and ended again: nothing that is not ours is imported here. Raises BadConfig for
+    one that cannot be used."""
+    apart = await introduced(entries, context)
+    try:
+        for remote in apart.values():
+            if isinstance(remote, Remote) and remote.failure:
+                raise BadConfig(f"plugin {remote.name!r} cannot be used: {remote.failure}")
+        return plugins.load(entries, context, apart)
+    finally:
+        for remote in apart.values():
+            await remote.stop()
+
+
 def _remote(number: int, entry: dict[str, Any], context: Context) -> tuple[Remote, Permissions]:
     where = f"[[plugin]] number {number}"
     target = plugins.target(str(entry.get("use", "")), where)

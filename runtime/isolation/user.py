@@ -32,10 +32,9 @@ def of(plugin: str, named: str) -> tuple[int | None, int | None]:
 
 
 def give(home: Path, uid: int, gid: int) -> None:
-    """Its own directory and what is in it; links are left as they are."""
+    """Its own directory. Not what is in it: that is the plugin's already, or a link it made to what is not."""
     home.chmod(0o700)
-    for path in (home, *home.rglob("*")):
-        os.chown(path, uid, gid, follow_symlinks=False)
+    os.chown(home, uid, gid, follow_symlinks=False)
 
 
 def reaches(uid: int, gid: int | None, paths: Sequence[str]) -> bool:
