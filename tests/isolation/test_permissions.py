@@ -80,7 +80,7 @@ async def test_a_check_imports_nothing_here_and_says_what_is_wrong(tmp_path: Pat
 
 def test_what_is_allowed_is_allowed() -> None:
     may = Permissions(emit=["hall/*"], feedback=True, speech=True, scopes=["hall"])
-    good = [
+    good: list[Observation | Feedback | Situation] = [
         Observation(id="o", topic="hall/light", payload=b"1", at=1.0),
         Feedback(id="f", decision_id="d", kind="acceptance", source="x", at=1.0),
         Situation(scope="hall", kind="speech", says="hello"),
