@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 from runtime.errors import CorrigibleError
 
+SOFTWARE = 70  # EX_SOFTWARE: the service manager starts it again (`runtime.supervision`)
+
 
 def main() -> None:
     """The program's entry point. Imports stay inside, so that `--help` is quick."""
@@ -22,7 +24,12 @@ def main() -> None:
         if os.environ.get("CORRIGIBLE_LOG__LEVEL", "").lower() == "debug":
             raise
         print(f"corrigible: {sentence(error)}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(1 if ours(error) else SOFTWARE)
+
+
+def ours(error: BaseException) -> bool:
+    """It is one that people can mend; everything else is a fault of the program."""
+    return any(isinstance(leaf, CorrigibleError) for leaf in _leaves(error))
 
 
 def sentence(error: BaseException) -> str:

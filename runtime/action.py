@@ -35,7 +35,7 @@ from runtime.messages import (
     new_id,
 )
 from runtime.metrics import Metrics
-from runtime.roles import Actuator, Rule
+from runtime.roles import Actuator, Rule, answer
 from runtime.situations import Catalogues
 
 log = structlog.get_logger("action")
@@ -131,7 +131,7 @@ class Acting:
         tool = next((tool for tool in catalogue.tools if tool.name == action.tool), None)
         if tool is not None and not tool.actuator:
             return await self._outcome(decision, None, "none", "the action needs no device")
-        reason = self.guard.judge(action, catalogue) or self._rule(percept, action)
+        reason = self.guard.judge(action, catalogue) or await self._rule(percept, action)
         if reason is not None or tool is None:
             return await self._outcome(decision, None, "refused", reason or "unknown tool")
         if decision.note == REHEARSAL:
@@ -160,14 +160,14 @@ class Acting:
     def _earned(self, scope: str, action: Action) -> bool:
         return self._apprentice is not None and self._apprentice.acts(scope, action)
 
-    def _rule(self, percept: Percept | None, action: Action) -> str | None:
+    async def _rule(self, percept: Percept | None, action: Action) -> str | None:
         """The first rule that says no; a rule that fails says no too (fail closed)."""
         if percept is None:
             return "its percept is not in the journal"
         now = datetime.fromtimestamp(self._clock(), self._zone)
         for rule in self._rules:
             try:
-                reason = rule.judge(percept, action, now)
+                reason = await answer(rule.judge(percept, action, now))
             except Exception as error:  # the plugin border
                 return f"rule {rule.name} failed: {type(error).__name__}: {error}"
             if reason is not None:

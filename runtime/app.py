@@ -18,14 +18,15 @@ import asyncio
 import importlib
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
+from runtime import condition, systemd
 from runtime import plugins as loading
-from runtime import systemd
+from runtime.boots import Boots
 from runtime.bus import Subscription
 from runtime.config import Config
 from runtime.console import server
@@ -33,18 +34,23 @@ from runtime.control import Control
 from runtime.control.switching import MODES_KEY
 from runtime.errors import CorrigibleError
 from runtime.guard import Guard
+from runtime.isolation import loading as isolation
+from runtime.isolation.remote import Remote
 from runtime.journal import Journal, backups, lock, rescue
 from runtime.learning import jobs
 from runtime.messages import Command, Decision, Feedback, Message, Observation, Outcome, Percept
 from runtime.parts import Parts, zone_of
 from runtime.policy.client import Policy
-from runtime.roles import Context, Critic, Plugin, Sensor
-from runtime.supervision import supervise
+from runtime.roles import Context, Critic, Plugin, Sensor, answer
+from runtime.safe import reduced
+from runtime.supervision import insist, stage, supervise
 
 FENCE_KEY = "fence"  # the journal's note of the newest start
 GRACE = 5.0  # seconds that decisions and commands in flight get at the end
 DRAIN_STEP = 0.05  # seconds between two looks whether all is done
 WATCHDOG = 5.0  # seconds between signs of life to systemd
+BOOTS = "boots.json"  # in the data directory
+Next = Literal["stop", "normal", "safe", "trial"]  # what comes after a life
 BROKER = "plugins.broker"  # resolved by name: the runtime imports no plugin
 
 log = structlog.get_logger("app")
@@ -54,6 +60,12 @@ class App(Parts):
     """One daemon's parts and their life. Use `opened`; tests and the backtest drive the parts directly."""
 
     closing = False
+    next: Next = "stop"  # what comes after this life
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.leaving = asyncio.Event()
+        self.control.switching.on_safe = lambda on: self.leave(to_safe=on)
 
     async def restore(self) -> None:
         """All that the journal knows: what was taught, the state of the world, the serving adapter."""
@@ -65,34 +77,52 @@ class App(Parts):
         self.perception.restore(world)
         for critic in loading.of_role(self.plugins, Critic):
             for observation in world:
-                _noticed(critic, observation)  # it learns how things are; what it would say of the past is dropped
-        await self.releases.restore()
+                await _noticed(
+                    critic, observation
+                )  # it learns how things are; what it would say of the past is dropped
+        if not self.safe:  # it asks the model
+            await self.releases.restore()
         self.restored = True
 
     async def stages(self, group: asyncio.TaskGroup) -> None:
         """Subscribe everybody first, then start the stages: nothing published from here on is missed."""
         subscribe = self.bus.subscribe
+        if not self.safe:
+            self._watching(group)
+            group.create_task(self.learner.run(subscribe(Feedback), self.decider), name="learner")
+            if self.config.policy.memory:
+                group.create_task(self.remembering.run(subscribe(Feedback)), name="memory")
         group.create_task(self.perception.run(subscribe(Observation)), name="perception")
         group.create_task(self.decider.run(subscribe(Percept)), name="decision")
         group.create_task(self.acting.run(subscribe(Decision)), name="action")
-        group.create_task(self.learner.run(subscribe(Feedback), self.decider), name="learner")
-        group.create_task(self.probation.run(subscribe(Feedback)), name="probation")
-        group.create_task(self.counterfactuals.run(), name="proofs")
         group.create_task(self.apprentice.run(subscribe(Feedback)), name="apprentice")
-        if self.config.learner.drift:
-            group.create_task(self.drifting.run(subscribe(Decision, Feedback)), name="drift")
-        group.create_task(self.shadowing.run(subscribe(Decision, lossy=True)), name="shadow")
-        if self.config.policy.memory:
-            group.create_task(self.remembering.run(subscribe(Feedback)), name="memory")
         settings = self.config.journal
         group.create_task(
             backups.regularly(self.config.agent.data, settings.backup_every, settings.backups), name="backups"
         )
         group.create_task(self.perception.run_timer(self.config.perception.timer), name="timer")
         for critic in loading.of_role(self.plugins, Critic):
-            heard = subscribe(Observation, Percept, Decision, Command, Outcome)
+            heard = subscribe(
+                Observation, Percept, Decision, Command, Outcome, lossy=critic.isolated
+            )  # nobody waits for those
             group.create_task(self._criticise(critic, heard), name=f"critic {critic.name}")
         await self._resume()
+
+    def _watching(self, group: asyncio.TaskGroup) -> None:
+        """The stages that only look on: one that fails is started again with the queue it had."""
+        subscribe = self.bus.subscribe
+        judged, decided = subscribe(Feedback), subscribe(Decision, lossy=True)
+        stages: dict[str, Callable[[], Awaitable[None]]] = {
+            "probation": lambda: self.probation.run(judged),
+            "proofs": self.counterfactuals.run,
+            "shadow": lambda: self.shadowing.run(decided),
+        }
+        if self.config.learner.drift:
+            noticed: Subscription[Decision | Feedback] = subscribe(Decision, Feedback)
+            stages["drift"] = lambda: self.drifting.run(noticed)
+        for name, run in stages.items():
+            self.side[name] = stage(name)
+            group.create_task(insist(self.side[name], run), name=name)
 
     async def _resume(self) -> None:
         """Put back on the bus what the last run left unfinished; what is too old by now is ended by the stages."""
@@ -106,13 +136,15 @@ class App(Parts):
 
     async def _criticise(self, critic: Critic, heard: Subscription[Message]) -> None:
         async for message in heard:
-            for feedback in _noticed(critic, message):
+            for feedback in await _noticed(critic, message):
                 with suppress(CorrigibleError):  # it is in quarantine with its reason
                     await self.ingest.emit(feedback)
 
     async def operate(self, plugin: Plugin) -> None:
         """A plugin's life under supervision: start, sense if it is a sensor, stop."""
         try:
+            if isinstance(plugin, Remote):
+                return await plugin.live(self._emit)
             await plugin.start()
             if isinstance(plugin, Sensor):
                 await plugin.sense(self._emit)
@@ -127,6 +159,11 @@ class App(Parts):
             await asyncio.Event().wait()
         await self.ingest.emit(message)
 
+    def leave(self, *, to_safe: bool) -> None:
+        """A person's word: stop in good order and start again, with everything or in safe mode."""
+        self.next = "safe" if to_safe else "normal"
+        self.leaving.set()
+
     async def drain(self) -> None:
         """Wait for what is under way; what does not make it is found again at the next start."""
         for _ in range(round(GRACE / DRAIN_STEP)):
@@ -136,13 +173,21 @@ class App(Parts):
 
 
 @asynccontextmanager
-async def opened(config: Config, extra: Sequence[Plugin] = (), *, worker: bool = True) -> AsyncIterator[App]:
+async def opened(
+    config: Config, extra: Sequence[Plugin] = (), *, worker: bool = True, boots: Boots | None = None, safe: str = ""
+) -> AsyncIterator[App]:
     """Lock, journal, broker, plugins (and `extra` ones) and policy worker, wired; closed in the reverse order.
 
-    Without `worker` no model is started: enough for what only concerns the journal."""
+    Without `worker` no model is started: enough for what only concerns the journal. `safe` is a reason for safe mode; `boots`, which
+    counts this start, may have one, too."""
     config.agent.data.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         stack.enter_context(lock.hold(config.agent.data))
+        safe = (boots.begin() if boots else "") or safe
+        rules_missing = False
+        if safe:
+            config, rules_missing = reduced(config)
+            log.warning("safe mode", why=safe, plugins=[entry.get("use") for entry in config.plugin])
         await asyncio.to_thread(jobs.tidy, config.agent.data)
         await asyncio.to_thread(rescue.ensure, config.agent.data)
         journal = await stack.enter_async_context(
@@ -157,11 +202,15 @@ async def opened(config: Config, extra: Sequence[Plugin] = (), *, worker: bool =
             fence=await _fence(journal),
             broker=broker.config if broker else config.broker.model_copy(update={"mode": "none"}),
         )  # fmt: skip
-        plugins = [*loading.load(config.plugin, context), *extra]
+        apart = await isolation.introduced(config.plugin, context)
+        for remote in apart.values():
+            stack.push_async_callback(remote.stop)
+        plugins = [*loading.load(config.plugin, context, apart), *extra]
         policy = Policy(config.policy, config.agent.data, config.agent.instruction)
-        if worker:
+        if worker and not safe:
             await stack.enter_async_context(policy)
-        app = App(config, journal, policy, plugins, broker, await journal.metadata(MODES_KEY) or {}, guard)
+        switched = {} if rules_missing else await journal.metadata(MODES_KEY) or {}
+        app = App(config, journal, policy, plugins, broker, switched, guard, safe)
         yield app
 
 
@@ -179,25 +228,35 @@ async def offline(config: Config) -> AsyncIterator[Control]:
         yield app.control
 
 
-async def run(config: Config) -> None:
-    """Run the daemon until SIGTERM or SIGINT."""
+async def run(config: Config, *, safe: bool = False) -> None:
+    """Run the daemon until SIGTERM or SIGINT, in safe mode if that is wanted or the last starts did not live."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stopping.set)
-    async with opened(config) as app:
-        loop.add_signal_handler(signal.SIGUSR1, app.guard.kill, True)
-        await serve(app, stopping)
+    boots = Boots(config.agent.data / BOOTS, config.supervision)
+    wanted = "a person asked for it" if safe or config.supervision.safe else ""
+    again: Next = "normal"
+    while again != "stop":
+        async with opened(config, boots=boots, safe=wanted) as app:
+            loop.add_signal_handler(signal.SIGUSR1, app.guard.kill, True)
+            await serve(app, stopping, boots)
+            again = app.next
+        wanted = "a person asked for it" if again == "safe" else ""
+        if again != "trial":
+            boots.ended()
     log.info("stopped")
 
 
-async def serve(app: App, stopping: asyncio.Event) -> None:
-    """Run all coroutines of an opened app until `stopping`; the order of the end is the one written at the top."""
+async def serve(app: App, stopping: asyncio.Event, boots: Boots | None = None) -> None:
+    """Run all coroutines of an opened app until `stopping`, or until it has to start again; the order of the end is the one
+    written at the top."""
     async with asyncio.TaskGroup() as console:
         page = console.create_task(
             server.serve(app.control, app.config.http, app.config.agent.data, app.metrics), name="console"
         )
-        await app.policy.wait_ready()
+        if not app.safe:
+            await app.policy.wait_ready()
         await app.restore()
         async with asyncio.TaskGroup() as core:
             await app.stages(core)
@@ -206,12 +265,18 @@ async def serve(app: App, stopping: asyncio.Event) -> None:
                     child = app.children[plugin.name]
                     edge.create_task(supervise(child, lambda p=plugin: app.operate(p)), name=f"plugin {plugin.name}")  # type: ignore[misc]
                 edge.create_task(_watchdog(app), name="watchdog")
+                edge.create_task(app.stalls.run(), name="stalls")
+                edge.create_task(condition.Watch(app.stands, app.journal, app.metrics).run(), name="condition")
+                if boots is not None:
+                    edge.create_task(_last(app, boots), name="boots")
                 systemd.notify("READY=1")
                 log.info(
                     "ready", agent=app.config.agent.name, adapter=app.serving.adapter, scopes=len(app.catalogues.scopes)
                 )
-                await stopping.wait()
-                systemd.notify("STOPPING=1")
+                await _either(stopping, app.leaving)
+                if stopping.is_set():
+                    app.next = "stop"
+                    systemd.notify("STOPPING=1")
                 log.info("stopping")
                 app.closing = True
                 await app.drain()
@@ -240,6 +305,28 @@ async def _fence(journal: Journal) -> int:
     return fence
 
 
+async def _last(app: App, boots: Boots) -> None:
+    """Say that this start has lived. In safe mode try everything again after a while, on trial."""
+    settings = app.config.supervision
+    if not app.safe:
+        await asyncio.sleep(settings.lived)
+        boots.lived()
+    elif settings.stable and not settings.safe:
+        await asyncio.sleep(settings.stable)
+        boots.retry()
+        app.next = "trial"
+        app.leaving.set()
+
+
+async def _either(*events: asyncio.Event) -> None:
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
 async def _broker(config: Config, stack: AsyncExitStack) -> Any:
     """The broker's handle, kept alive in the background; None if the configuration wants none."""
     if config.broker.mode == "none":
@@ -251,9 +338,9 @@ async def _broker(config: Config, stack: AsyncExitStack) -> Any:
     return broker
 
 
-def _noticed(critic: Critic, message: Message) -> list[Feedback]:
+async def _noticed(critic: Critic, message: Message) -> list[Feedback]:
     try:
-        return list(critic.criticise(message))  # type: ignore[arg-type]
+        return list(await answer(critic.criticise(message)))  # type: ignore[arg-type]
     except Exception as error:  # the plugin border
         log.error("critic failed", plugin=critic.name, error=f"{type(error).__name__}: {error}")
         return []

@@ -366,6 +366,17 @@ class GuardConfig(Section):
     approval: float = Field(120.0, gt=0, description="seconds a held command waits for a person; then it is denied")
 
 
+class SupervisionConfig(Section):
+    safe: bool = Field(
+        False, description="start in safe mode: no model, no learner, no plugins but MQTT, chat and rules of ours"
+    )
+    crashes: int = Field(3, ge=1, description="starts in a row that did not live, after which the next is in safe mode")
+    lived: float = Field(60.0, gt=0, description="seconds after which a start has lived")
+    stable: float = Field(
+        600.0, ge=0, description="seconds in safe mode until it tries again by itself; 0 = a person has to"
+    )
+
+
 class Config(BaseSettings):
     """The whole file. `plugin` is a list of tables: `use`, an optional `name`, and the plugin's own keys."""
 
@@ -381,6 +392,7 @@ class Config(BaseSettings):
     learner: LearnerConfig = LearnerConfig()
     gate: GateConfig = GateConfig()
     guard: GuardConfig = GuardConfig()
+    supervision: SupervisionConfig = SupervisionConfig()
     modes: dict[str, Mode] = Field({}, description="actuator pattern -> `observe`, `apprentice`, `confirm` or `act`")
     plugin: list[dict[str, Any]] = Field([], description="the plugins, in order")
 

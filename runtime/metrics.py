@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -55,6 +55,25 @@ class Metrics:
         info = Gauge("corrigible_info", "the running version", ["version"], registry=self._registry)
         info.labels(__version__).set(1)
         ProcessCollector(registry=self._registry)
+
+        self.stalls = self._counter(
+            "stalls", "times the loop stood still for over a second, by the plugin in it", "plugin"
+        )
+        self._condition = Gauge("corrigible_condition", "1 = this is how it stands", ["name"], registry=self._registry)
+        self._plugins = Gauge(
+            "corrigible_plugin_messages_refused", "of isolated plugins: what they may not say, or said too fast",
+            ["plugin", "why"], registry=self._registry,
+        )  # fmt: skip
+
+    def condition_is(self, names: Sequence[str], now: str) -> None:
+        """One of NORMAL, DEGRADED, SAFE, HOLD."""
+        for name in names:
+            self._condition.labels(name).set(name == now)
+
+    def refused(self, plugin: str, *, rejected: int, shed: int) -> None:
+        """What was not taken from an isolated plugin so far."""
+        self._plugins.labels(plugin, "rejected").set(rejected)
+        self._plugins.labels(plugin, "shed").set(shed)
 
     def decided(self, by: str, seconds: float) -> None:
         """Count one decision and how long it took."""

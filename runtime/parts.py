@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from runtime import condition
 from runtime import plugins as loading
 from runtime.action import Acting
 from runtime.apprentice import Apprentice
@@ -30,6 +31,7 @@ from runtime.errors import BadConfig
 from runtime.explaining import Explaining
 from runtime.guard import Guard, Modes
 from runtime.ingest import Ingest
+from runtime.isolation.remote import Remote
 from runtime.journal import Journal
 from runtime.learning import cases
 from runtime.learning.apart import Apart
@@ -49,6 +51,7 @@ from runtime.retracting import Retracting
 from runtime.roles import Actuator, Perceiver, Plugin, Rule
 from runtime.shadowing import Shadowing
 from runtime.situations import Catalogues
+from runtime.stalls import Stalls
 from runtime.supervision import Child
 from runtime.table import CorrectionTable
 from runtime.versions import Versions
@@ -66,12 +69,16 @@ class Parts:
         broker: Any,
         modes: dict[str, Any],
         guard: Guard,
+        safe: str = "",
     ) -> None:
         self.config, self.journal, self.policy, self.plugins, self.broker = config, journal, policy, plugins, broker
         self.guard = guard
         self.zone = zone_of(config.agent.timezone)
         self.metrics, self.bus = Metrics(), Bus()
+        self.safe = safe  # the reason for safe mode; "" = there is none
         self.children = {plugin.name: Child(plugin.name) for plugin in plugins}
+        self.side: dict[str, Child] = {}  # those that only watch, and may be started again
+        self.stalls = Stalls(plugins, self.children, self.metrics)
         self.restored = False  # what the journal knows
         self._known(loading.of_role(plugins, Actuator))
         self._coming_in()
@@ -201,16 +208,21 @@ class Parts:
         ready = {
             "journal": self.journal.healthy,
             "restored": self.restored,
-            "policy": self.policy.ready,
+            **({} if self.safe else {"policy": self.policy.ready}),
             "broker": self.broker is None or self.broker.healthy,
         }
         broken = [
             f"{child.name}: {child.error}"
-            for child in self.children.values()
+            for child in (*self.children.values(), *self.side.values())
             if child.state in ("restarting", "quarantined")
         ]
         trainer = self.learner.process
+        degraded = [f"{name} is not ready" for name, ok in ready.items() if not ok] + broken + self.stalls.causes
+        degraded += ["the disk is full: nothing is taken in until there is space"] * self.journal.low
+        stands = condition.of(safe=self.safe, killed=self.acting.guard.killed, degraded=degraded)
         return {
+            "condition": stands.name,
+            "causes": list(stands.causes),
             "ready": ready,
             "processes": {
                 "daemon": os.getpid(),
@@ -218,15 +230,22 @@ class Parts:
                 "trainer": trainer.pid if trainer is not None else None,
                 "broker": self.broker.pid if self.broker is not None else None,
             },
-            "degraded": [f"{name} is not ready" for name, ok in ready.items() if not ok]
-            + ["the disk is full: nothing is taken in until there is space"] * self.journal.low
-            + broken,
+            "degraded": [*([f"safe mode: {self.safe}"] if self.safe else []), *degraded],
             "plugins": [
-                {"name": p.name, "use": f"{type(p).__module__}:{type(p).__name__}", "roles": loading.roles_of(p),
-                 "state": self.children[p.name].state, "restarts": self.children[p.name].restarts}
+                {"name": p.name, "use": loading.use_of(p), "roles": loading.roles_of(p),
+                 "state": self.children[p.name].state, "restarts": self.children[p.name].restarts,
+                 **(p.report() if isinstance(p, Remote) else {})}
                 for p in self.plugins
             ],
         }  # fmt: skip
+
+    def stands(self) -> condition.Condition:
+        """In one word, with the causes; and the counts that only the plugins themselves keep."""
+        for plugin in self.plugins:
+            if isinstance(plugin, Remote):
+                self.metrics.refused(plugin.name, rejected=plugin.rejected, shed=plugin.shed)
+        found = self.health()
+        return condition.Condition(found["condition"], tuple(found["causes"]))
 
     def topics(self) -> dict[str, Any]:
         return importlib.import_module("plugins.asyncapi").document(self.config)  # type: ignore[no-any-return]

@@ -20,7 +20,7 @@ from runtime.config import PerceptionConfig
 from runtime.errors import BadInput
 from runtime.journal import Journal
 from runtime.messages import Observation, Percept, Scalar, derived_id
-from runtime.roles import Perceiver, Reading, Situation, World
+from runtime.roles import Perceiver, Reading, Situation, World, answer
 from runtime.words import Vocabulary, canonical, in_unit, scalars
 
 VALUE_KEYS = ("value", "state", "level")  # keys that are the topic's own value
@@ -61,7 +61,8 @@ class Perception:
         self._journal = journal
         self._bus = bus
         self._config = config
-        self._perceivers = perceivers
+        self._perceivers = [perceiver for perceiver in perceivers if not perceiver.isolated]
+        self._elsewhere = [perceiver for perceiver in perceivers if perceiver.isolated]
         self._zone = zone
         self._actuators = frozenset(canonical(name) for name in actuators)
         self._scopes = tuple(scopes)
@@ -99,7 +100,11 @@ class Perception:
     async def take(self, observation: Observation) -> list[Percept]:
         """Absorb one observation and publish the percepts it wakes, after their commit."""
         try:
-            percepts = self.perceive(observation)
+            changed = self._absorb(observation)
+            world, situations = self._woken(observation, changed)
+            for perceiver in self._elsewhere:
+                situations.extend(await _answered(perceiver, world, observation))
+            percepts = self._worthwhile(situations, observation)
         except BadInput as error:
             await self._journal.put(payload.quarantined(observation, str(error)))
             percepts = []
@@ -133,8 +138,13 @@ class Perception:
                 continue  # it is in quarantine already
 
     def perceive(self, observation: Observation) -> list[Percept]:
-        """The percepts an observation wakes. Raises BadInput if its payload cannot be read."""
+        """The percepts an observation wakes, without asking plugins in other processes. Raises BadInput if its payload cannot be
+        read."""
         changed = self._absorb(observation)
+        _, situations = self._woken(observation, changed)
+        return self._worthwhile(situations, observation)
+
+    def _woken(self, observation: Observation, changed: Sequence[str]) -> tuple[World, list[Situation]]:
         world = World(self._readings, self._now(observation.at))
         situations = list(self._own(observation, changed))
         for perceiver in self._perceivers:
@@ -142,6 +152,9 @@ class Perception:
                 situations.extend(perceiver.perceive(world, observation))
             except Exception as error:  # the plugin border
                 log.error("perceiver failed", plugin=perceiver.name, error=f"{type(error).__name__}: {error}")
+        return world, situations
+
+    def _worthwhile(self, situations: Iterable[Situation], observation: Observation) -> list[Percept]:
         percepts = [self._percept(situation, observation, observation.at) for situation in situations]
         return [percept for percept in percepts if self._matters(percept, observation)]
 
@@ -271,6 +284,15 @@ class Perception:
             return False
         self._last[percept.scope] = (percept.text, percept.at)
         return True
+
+
+async def _answered(perceiver: Perceiver, world: World, observation: Observation) -> Iterable[Situation]:
+    """Of one in another process; it has a time-out of its own."""
+    try:
+        return await answer(perceiver.perceive(world, observation))
+    except Exception as error:  # the plugin border
+        log.warning("perceiver failed", plugin=perceiver.name, error=f"{type(error).__name__}: {error}")
+        return ()
 
 
 def verbatim(value: object) -> str | None:

@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -40,6 +41,7 @@ from runtime.messages import (
     new_id,
 )
 
+T = TypeVar("T")
 Emit = Callable[[Observation | Feedback], Awaitable[None]]
 """Hand a message to the runtime. Returns once the journal has committed it: only then acknowledge it to its source.
 Raises BadInput or NotFound if the runtime refused it (it is in quarantine then, so acknowledge it all the same)."""
@@ -110,6 +112,7 @@ class Plugin(ABC):
     name: str = ""
     context: Context  # set by the runtime before `start`
     trusted: bool = False  # True only for the simulated home: its actuators start in mode `act`
+    isolated: bool = False  # the runtime's own: this object stands for a plugin in another process
 
     async def start(self) -> None:
         """Acquire what is needed (connections, files). Raise to be restarted with back-off."""
@@ -163,6 +166,11 @@ class Critic(Plugin):
 
 
 ROLES: tuple[type[Plugin], ...] = (Sensor, Perceiver, Rule, Actuator, Critic)
+
+
+async def answer(given: T | Awaitable[T]) -> T:
+    """What a plugin answered; one in a process of its own (`isolated`) has to be waited for."""
+    return await given if isinstance(given, Awaitable) else given
 
 
 def observe(topic: str, value: object, *, at: float, source: str = "", id: str = "") -> Observation:

@@ -24,6 +24,8 @@ def status(config: ConfigFile = None, json: AsJson = False) -> None:
     parts = ", ".join(f"{name} {'ready' if ok else 'not ready'}" for name, ok in found.get("ready", {}).items())
     up = f", pid {found['pid']}, up {found['uptime']:.0f} s" if found["pid"] else ""
     show.line("agent", f"{found['agent']}, version {found['version']}{up}")
+    if found.get("condition"):
+        show.line("stands", ": ".join([found["condition"], "; ".join(found["causes"])]).rstrip(": "))
     if parts:
         show.line("parts", parts)
     show.line("adapter", found["adapter"] + (" (provisional)" if found.get("provisional") else ""))

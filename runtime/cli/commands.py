@@ -14,14 +14,20 @@ from runtime.cli import asking, backtesting, chatting, contentment, keeping, lin
 from runtime.cli.options import AsJson, ConfigFile
 
 
-def run(config: ConfigFile = None) -> None:
+def run(
+    safe: Annotated[
+        bool,
+        typer.Option("--safe", help="In safe mode: no model, no learner, no plugins but MQTT, chat and our rules."),
+    ] = False,
+    config: ConfigFile = None,
+) -> None:
     """Run the daemon until SIGTERM or Ctrl-C."""
     from runtime import app as daemon
     from runtime import logging
 
     settings = link.settings(config)
     logging.setup(settings.log)
-    asyncio.run(daemon.run(settings))
+    asyncio.run(daemon.run(settings, safe=safe))
 
 
 def demo(
@@ -89,12 +95,13 @@ def config(
     if not check:
         print(texts.dump(settings), end="")
         return
-    from runtime import plugins
+    from runtime.isolation import loading
     from runtime.parts import zone_of
     from runtime.roles import Context
 
     agent = settings.agent
-    loaded = plugins.load(settings.plugin, Context(agent.name, agent.data, settings.broker, zone_of(agent.timezone)))
+    context = Context(agent.name, agent.data, settings.broker, zone_of(agent.timezone))
+    loaded = asyncio.run(loading.checked(settings.plugin, context))
     show.out.print(f"the configuration can be used; plugins: {show.cell(', '.join(p.name for p in loaded) or 'none')}")
 
 
@@ -118,6 +125,7 @@ LAST: list[Callable[..., None]] = [
     switching.table,
     switching.memory,
     switching.kill,
+    switching.safe,
     switching.approve,
     switching.resolve,
     topics,

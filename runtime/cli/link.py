@@ -43,6 +43,7 @@ ROUTES = {
     "say": "POST /api/say",
     "set_mode": "POST /api/modes",
     "kill": "POST /api/kill",
+    "set_safe": "POST /api/safe",
     "set_table": "POST /api/table",
     "set_memory": "POST /api/memory",
     "approve": "POST /api/approve",
@@ -60,6 +61,7 @@ ONLY_LIVE = (
     "proof",
     "approve",
     "held",
+    "set_safe",
     "set_table",
     "set_memory",
 )  # without a daemon there is nobody to answer, learn or wait
@@ -68,6 +70,8 @@ DOWN: dict[str, object] = {
     "uptime": None,
     "ready": {},
     "degraded": ["the daemon is not running"],
+    "condition": "DOWN",
+    "causes": ["the daemon is not running"],
     "plugins": [],
     "processes": {},
 }

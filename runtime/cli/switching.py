@@ -175,6 +175,21 @@ def resolve(
         show.table(["command", "when", "action"], [[c["command_id"], show.when(c["at"]), c["action"]] for c in found])
 
 
+def safe(
+    state: Annotated[
+        str, typer.Argument(help="`on` starts the daemon again in safe mode, `off` with everything that is configured.")
+    ],
+    config: ConfigFile = None,
+    json: AsJson = False,
+) -> None:
+    """Start again in safe mode (no model, no learner, no plugins but MQTT, chat and our rules), or leave it."""
+    answer = link.ask(link.settings(config), "set_safe", on=_on(state))
+    if json:
+        show.as_json(answer)
+        return
+    show.out.print("it starts again in safe mode" if answer["safe"] else "it starts again with everything")
+
+
 def table(
     state: Annotated[str, typer.Argument(help="`off` lets the model answer even what was corrected literally.")],
     config: ConfigFile = None,

@@ -161,7 +161,8 @@ async function weighed(id) {
 function showStatus(status) {
   $("agent").textContent = status.agent;
   const off = ["table", "memory"].filter((name) => status[name] === false).map((name) => `${name} off`);
-  const parts = [`adapter ${status.adapter}${status.provisional ? " (provisional)" : ""}`, ...off, ...status.degraded];
+  const stands = status.condition === "NORMAL" ? [] : [status.condition];
+  const parts = [...stands, `adapter ${status.adapter}${status.provisional ? " (provisional)" : ""}`, ...off, ...status.degraded];
   $("serving").textContent = parts.join(" · ");
   $("count").textContent = `${status.counts.decisions ?? status.counts.decision ?? rows.size} so far`;
   $("kill").hidden = false;

@@ -140,6 +140,7 @@ def application(control: Control, metrics: figures.Metrics, streams: events.Stre
             post("/api/say", _posted(Say, lambda b: saying.say(b.text, b.scope, b.who))),
             post("/api/modes", _posted(SetMode, lambda b: switching.set_mode(b.actuator, b.mode))),
             post("/api/kill", _posted(Switch, lambda b: switching.kill(b.on))),
+            post("/api/safe", _posted(Switch, lambda b: switching.set_safe(b.on))),
             post("/api/table", _posted(Switch, lambda b: switching.set_table(b.on))),
             post("/api/memory", _posted(Switch, lambda b: switching.set_memory(b.on))),
             post("/api/approve", _posted(Approve, lambda b: switching.approve(b.command_id, b.yes))),
@@ -235,7 +236,9 @@ async def _healthz(_: Request) -> Response:
 async def _readyz(control: Control, _: Request) -> Response:
     status = await control.looking.status()
     ready = all(status["ready"].values())
-    return _json({"ready": ready, "parts": status["ready"], "degraded": status["degraded"]}, 200 if ready else 503)
+    stands = {"condition": status["condition"], "causes": status["causes"]}
+    body = {"ready": ready, **stands, "parts": status["ready"], "degraded": status["degraded"]}
+    return _json(body, 200 if ready else 503)
 
 
 async def _metrics(control: Control, metrics: figures.Metrics, _: Request) -> Response:

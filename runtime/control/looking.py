@@ -75,6 +75,7 @@ class Looking:
             "counts": await self._journal.counts(),
             "cycle": to_builtins(cycle) if cycle else None,
             "feedback_since": await self._journal.feedback_since(cycle.started_at if cycle else 0.0),
+            "transitions": await self._journal.transitions(5),
             **self._health(),
         }
 

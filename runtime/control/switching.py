@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,12 @@ from runtime.learning.releases import Releases
 from runtime.situations import Catalogues
 
 MODES_KEY = "modes"  # the journal's note of what was switched
+LEAVE = 0.2  # seconds in which the answer gets out before the page goes
 MODE_NAMES = ("observe", "apprentice", "confirm", "act")
+
+
+def _nobody(_: bool) -> None:
+    raise Unavailable("only a daemon that runs can start again; use `corrigible run --safe`")
 
 
 class Switching:
@@ -32,6 +38,7 @@ class Switching:
         self._config, self._journal, self._catalogues = config, journal, catalogues
         self._decider, self._acting, self._modes = decider, acting, modes
         self._learner, self._releases = learner, releases
+        self.on_safe: Callable[[bool], None] = _nobody
 
     async def set_mode(self, actuator: str, mode: str) -> dict[str, Any]:
         if mode not in MODE_NAMES:
@@ -61,6 +68,11 @@ class Switching:
     async def kill(self, on: bool) -> dict[str, Any]:
         await asyncio.to_thread(self._acting.guard.kill, on)
         return {"kill": on}
+
+    async def set_safe(self, on: bool) -> dict[str, Any]:
+        """Start again in safe mode, or with everything that is configured; takes seconds and begins once this has answered."""
+        asyncio.get_running_loop().call_later(LEAVE, self.on_safe, on)
+        return {"safe": on}
 
     async def approve(self, command_id: str, yes: bool) -> dict[str, Any]:
         await self._acting.approve(command_id, yes)

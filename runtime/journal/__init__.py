@@ -117,6 +117,14 @@ class Journal:
         sql = "INSERT INTO metadata VALUES (:key, :value) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
         await self._writer.put([(sql, {"key": key, "value": json_of(value)})])
 
+    async def add_transition(self, row: dict[str, Any]) -> None:
+        """How the daemon stands has changed: a row of its own, never written over."""
+        await self.set_metadata(f"transition {row['at']:017.6f}", row)
+
+    async def transitions(self, limit: int = 20) -> list[dict[str, Any]]:
+        """The newest first."""
+        return [msgspec.json.decode(value) for (value,) in await self._rows("transitions", limit=limit)]
+
     # --- what is unfinished -------------------------------------------------------------------------------------
 
     async def unperceived(self) -> list[Observation]:

@@ -217,3 +217,7 @@ WHERE p.synthetic = 0 AND d.seq < :before ORDER BY d.seq DESC LIMIT :limit;
 SELECT scope, text FROM (
   SELECT scope, text, seq FROM percept WHERE synthetic = 0 AND at <= :until ORDER BY seq DESC LIMIT :among
 ) GROUP BY scope, text ORDER BY max(seq) DESC;
+
+-- How the daemon stood and stands (`runtime.condition`), newest first.
+-- name: transitions
+SELECT value FROM metadata WHERE key > 'transition ' AND key < 'transition:' ORDER BY key DESC LIMIT :limit;

@@ -32,6 +32,7 @@ def test_every_question_is_a_command_of_one_part_of_the_control(name: str) -> No
 QUESTIONS: list[tuple[str, dict[str, Any]]] = [
     ("status", {}), ("decisions", {"limit": 3, "scope": "hall"}), ("explain", {"decision_id": "d-1"}), ("modes", {}), ("held", {}), ("uncertain", {}),
     ("cycles", {"limit": 1}), ("adapters", {}), ("adapter", {"id": "base"}), ("curve", {}), ("kill", {"on": True}), ("learn", {}),
+    ("set_safe", {"on": True}),
     ("feedback", {"decision_id": "d-1", "kind": "correction", "action": "lamp dim"}), ("say", {"text": "今天天气如何？"}),
     ("set_mode", {"actuator": "lamp", "mode": "act"}), ("approve", {"command_id": "c", "yes": True}), ("set_table", {"on": False}), ("set_memory", {"on": False}), ("satisfaction", {"days": 2.0}),
     ("backup", {"to": "/tmp/b"}), ("resolve", {"command_id": "c", "done": True}), ("promote", {"id": "base"}), ("rollback", {}), ("forget", {"source": "Eve"}), ("doubted", {}),
@@ -99,6 +100,8 @@ SHOWN = [
     (["chat", "abc"], "cba"),
     (["modes", "lamp", "act"], "lamp"),
     (["kill", "on"], "nothing is commanded"),
+    (["safe", "on"], "it starts again in safe mode"),
+    (["status"], "NORMAL"),
     (["table", "off"], "the model answers everything"),
     (["memory", "off"], "the weights decide alone"),
     (

@@ -137,6 +137,8 @@ class Remembered:
             "feedback_since": 4,
             "ready": self.ready,
             "degraded": [],
+            "condition": "NORMAL",
+            "causes": [],
             "plugins": [{"name": "home", "use": "a:B", "roles": ["Sensor"], "state": "running", "restarts": 0}],
         }
 
@@ -247,6 +249,10 @@ class Remembered:
     async def set_mode(self, actuator: str, mode: str) -> dict[str, Any]:
         self.calls.append(("set_mode", actuator, mode))
         return {"actuator": actuator, "mode": mode}
+
+    async def set_safe(self, on: bool) -> dict[str, Any]:
+        self.calls.append(("set_safe", on))
+        return {"safe": on}
 
     async def kill(self, on: bool) -> dict[str, Any]:
         self.calls.append(("kill", on))
