@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from runtime.bus import Bus
 from runtime.config import PerceptionConfig
@@ -138,3 +139,16 @@ def test_the_world_is_found_again_after_a_restart(tmp_path: Path) -> None:
     stage = perception()
     stage.restore([observation("home/kitchen/light", b"3")])
     assert texts(stage, ("home/kitchen/presence", b"true")) == ["weekday midday, light dark, presence occupied"]
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload"), [("home/kitchen/desk", b'{"input": "hello"}'), ("home/kitchen/speech", b"hello")]
+)
+def test_what_a_broker_keeps_is_nobody_speaking_now(topic: str, payload: bytes) -> None:
+    said = observation(topic, payload, at=NOON)
+    assert len(perception().perceive(said)) == 1
+    assert perception().perceive(replace(said, retained=True)) == []
+
+
+def test_a_kept_reading_is_a_state_all_the_same() -> None:
+    assert len(perception().perceive(replace(observation("home/kitchen/light", b"3", at=NOON), retained=True))) == 1

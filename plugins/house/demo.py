@@ -273,4 +273,7 @@ shadow = 0     # what was learnt is seen at once
 [guard]
 rate = 600     # the simulated home lives fast
 
+[supervision]
+crashes = 1000 # it is killed on purpose
+
 {home.as_toml()}"""
