@@ -230,7 +230,8 @@ def enormous(tensors: Tensors, name: str, rng: random.Random) -> None:
 @_tensors
 def other_numbers(tensors: Tensors, name: str, rng: random.Random) -> None:
     for each in tensors:
-        tensors[each] = np.random.default_rng(rng.getrandbits(32)).normal(0, 1, tensors[each].shape).astype(np.float32)
+        noise = np.random.default_rng(rng.getrandbits(32)).normal(0, 1, tensors[each].shape)
+        tensors[each] = np.asarray(noise, np.float32)
 
 
 @_tensors
