@@ -36,7 +36,7 @@ from runtime.perception import Perception
 from tests.chaos.hostile import Source
 
 STALL = 0.05  # seconds
-LIFE = 200  # messages after which the world is new: it remembers every name it ever heard
+LIFE = 2000  # messages after which the world is new: a full one takes no more names
 
 
 @dataclass
