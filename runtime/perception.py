@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime, tzinfo
 from fnmatch import fnmatchcase
 
@@ -40,6 +41,9 @@ META_KEYS = {
 }
 SPEECH_KEYS = ("says", "text", "message")
 SPEECH_LIMIT = 2000  # characters of what a person says
+# sensor names of one message, of one scope, of all: every message of a scope is told with all its readings, so names without
+# end (a lying sensor, ids as keys) would hold up the loop for every message that follows
+MESSAGE_NAMES, SCOPE_NAMES, WORLD_NAMES = 200, 300, 5000
 
 log = structlog.get_logger("perception")
 
@@ -69,6 +73,7 @@ class Perception:
         self.vocabulary = Vocabulary(config.bands, numbers=config.numbers, deadband=config.deadband)
         self._readings: dict[str, Reading] = {}
         self._words: dict[str, str] = {}
+        self._names: dict[str, set[str]] = {}  # scope -> names of its readings
         self._last: dict[str, tuple[str, float]] = {}  # scope -> text and time of its last percept
         self.on_reading: Callable[[Reading, bool], None] = lambda reading, fresh: None  # fresh: its age is known
         self._held: dict[str, Observation] = {}  # scope -> the newest change that came within `quiet` of its percept
@@ -171,8 +176,9 @@ class Perception:
 
     def _absorb(self, observation: Observation, *, fresh: bool = True) -> list[str]:
         """Take the readings in; the names of those whose word changed."""
-        changed = []
-        for name, value in self._read(observation):
+        changed, said = [], dict(self._read(observation))
+        self._admit(said)
+        for name, value in said.items():
             before = self._words.get(name, "")
             word = self.vocabulary.word(name, value, before)
             self._readings[name] = Reading(name=name, value=value, at=observation.at)
@@ -181,6 +187,22 @@ class Perception:
             if word != before:
                 changed.append(name)
         return changed
+
+    def _admit(self, said: Collection[str]) -> None:
+        """Make room for new names. Raises BadInput where there is none; then nothing of the message is absorbed."""
+        if len(said) > MESSAGE_NAMES:
+            raise BadInput(f"the message has {len(said)} values; at most {MESSAGE_NAMES} are read")
+        new = [name for name in said if name not in self._readings]
+        if len(self._readings) + len(new) > WORLD_NAMES:
+            raise BadInput(f"{WORLD_NAMES} sensor names are known already; no room for {new[0][:80]!r}")
+        scopes = Counter(map(self._scope, new))
+        full = next((scope for scope, n in scopes.items() if len(self._names.get(scope, ())) + n > SCOPE_NAMES), None)
+        if full is not None:
+            raise BadInput(
+                f"{full[:80]!r} would have more than {SCOPE_NAMES} sensor names; name scopes in [perception] scopes"
+            )
+        for name in new:
+            self._names.setdefault(self._scope(name), set()).add(name)
 
     def _read(self, observation: Observation) -> Iterator[tuple[str, Scalar]]:
         topic = self._named(observation.topic)
@@ -262,10 +284,10 @@ class Perception:
 
     def _visible(self, scope: str) -> list[str]:
         """The readings a scope's situation mentions, in a stable order: its own, then the shared ones."""
-        own = sorted(name for name in self._readings if self._scope(name) == scope)
+        own = sorted(self._names.get(scope, ()))
         shared = sorted(
-            name for name in self._readings
-            if name not in own and any(fnmatchcase(name, pattern) for pattern in self._config.shared)
+            name for other, names in self._names.items() if other != scope
+            for name in names if any(fnmatchcase(name, pattern) for pattern in self._config.shared)
         )  # fmt: skip
         hidden = (*self._config.ignore, *self._config.clock)
         return [name for name in own + shared if not any(fnmatchcase(name, pattern) for pattern in hidden)]
@@ -279,7 +301,9 @@ class Perception:
         text, at = self._last.get(percept.scope, ("", 0.0))
         if percept.kind == "sensor" and percept.text == text:
             return False
-        if percept.kind == "sensor" and percept.at - at < self._config.quiet:
+        if (
+            percept.kind == "sensor" and 0 <= percept.at - at < self._config.quiet
+        ):  # a clock set back must silence nobody
             self._held[percept.scope] = observation
             return False
         self._last[percept.scope] = (percept.text, percept.at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +15,7 @@ from msgspec.structs import replace
 
 from runtime.bus import Bus
 from runtime.config import PerceptionConfig
-from runtime.errors import BadConfig
+from runtime.errors import BadConfig, BadInput
 from runtime.journal import Journal
 from runtime.perception import Perception
 from runtime.words import Bands, Vocabulary, canonical, in_unit, part_of_day
@@ -152,3 +153,25 @@ def test_what_a_broker_keeps_is_nobody_speaking_now(topic: str, payload: bytes) 
 
 def test_a_kept_reading_is_a_state_all_the_same() -> None:
     assert len(perception().perceive(replace(observation("home/kitchen/light", b"3", at=NOON), retained=True))) == 1
+
+
+def test_a_sensor_that_never_stops_inventing_names_is_refused_and_the_others_are_heard() -> None:
+    stage = perception()
+    with pytest.raises(BadInput, match="at most 200 are read"):
+        stage.perceive(observation("home/kitchen/x", json.dumps({f"k{n}": n for n in range(201)}).encode(), 0, at=NOON))
+    texts(
+        stage, ("home/kitchen/light", b"3"), ("home/kitchen/x", json.dumps({f"k{n}": n for n in range(199)}).encode())
+    )
+    with pytest.raises(BadInput, match="'kitchen' would have more than 300 sensor names"):
+        texts(stage, ("home/kitchen/y", json.dumps({f"k{n}": n for n in range(199)}).encode()))
+    assert texts(stage, ("home/kitchen/light", b"300"))  # what is known already still counts
+    rooms = ((f"home/r{n}/x", json.dumps({f"k{n}": n for n in range(199)}).encode()) for n in range(40))
+    with pytest.raises(BadInput, match="5000 sensor names are known already"):
+        texts(stage, *rooms)
+
+
+@pytest.mark.parametrize("quiet", [0.0, 10.0])
+def test_a_clock_that_is_set_back_silences_nobody(quiet: float) -> None:
+    stage = perception(quiet=quiet)
+    assert stage.perceive(observation("home/kitchen/light", b"3", 0, at=NOON))
+    assert stage.perceive(observation("home/kitchen/light", b"300", 1, at=NOON - 3600))

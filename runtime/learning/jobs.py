@@ -168,8 +168,12 @@ def read_report(directory: Path) -> Report | None:
 def write_atomically(path: Path, message: Message) -> None:
     """Readers see the old file or the new one, never half of one."""
     beside = path.with_suffix(".new")
-    beside.write_bytes(msgspec.json.format(msgspec.json.encode(message), indent=1))
+    beside.write_bytes(as_written(message))
     os.replace(beside, path)
+
+
+def as_written(message: Message) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(message), indent=1)
 
 
 def _lines(path: Path, kind: type[Any]) -> list[Any]:

@@ -54,6 +54,7 @@ class Manifest(Message, frozen=True, kw_only=True):
     fingerprint: tuple[float, ...]
     verdict: str
     created: float
+    seal: str = ""  # SHA-256 of the manifest without it; "" in those that were made before there were seals
 
 
 class Registry:
@@ -113,7 +114,7 @@ class Registry:
         _copy(job / jobs.ADAPTER, staged, manifest.files)
         if manifest.judged:
             _copy(job / jobs.JUDGED, staged / jobs.JUDGED, manifest.judged)
-        jobs.write_atomically(staged / MANIFEST, manifest)
+        jobs.write_atomically(staged / MANIFEST, replace(manifest, seal=_seal(manifest)))
         _sync(staged / MANIFEST)
         shutil.rmtree(target, ignore_errors=True)  # a half-made one from before a crash
         staged.rename(target)
@@ -125,9 +126,14 @@ class Registry:
         if not path.is_file():
             raise NotFound(f"there is no adapter {adapter!r}; `corrigible adapters` lists them")
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Manifest)
-        except msgspec.MsgspecError as error:
+            raw = path.read_bytes()
+            manifest = msgspec.json.decode(raw, type=Manifest)
+        except (OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise Corrupt(f"{path} cannot be read: {error}") from None
+        sealed = not manifest.seal or (manifest.seal == _seal(manifest) and raw == jobs.as_written(manifest))
+        if manifest.id != adapter or not sealed:
+            raise Corrupt(f"{path} was changed after it was written; promote another version")
+        return manifest
 
     def list(self) -> list[Manifest]:
         """All complete adapters, newest first; one that cannot be read hides no other."""
@@ -145,7 +151,9 @@ class Registry:
         kind = next((kind for kind in KINDS if set(kind) == set(manifest.files)), None)
         if kind is None:
             raise Corrupt(f"adapter {adapter}: its manifest names files that no adapter has; promote another version")
-        for part, files in ((directory, manifest.files), (directory / jobs.JUDGED, manifest.judged)):
+        parts = ((directory, manifest.files), (directory / jobs.JUDGED, manifest.judged))
+        _nothing_else(directory, {directory / MANIFEST, *(part / name for part, files in parts for name in files)})
+        for part, files in parts:
             for name, expected in files.items():
                 path = part / name
                 if not path.is_file() or _sha256(path) != expected:
@@ -180,6 +188,20 @@ def _scan(path: Path) -> None:
     for name in file:
         if not np.isfinite(file.read(name)).all():
             raise Corrupt(f"{path}: tensor {name} holds numbers that are not finite")
+
+
+def _seal(manifest: Manifest) -> str:
+    return hashlib.sha256(msgspec.json.encode(replace(manifest, seal=""))).hexdigest()
+
+
+def _nothing_else(directory: Path, known: AbstractSet[Path]) -> None:
+    """Only real files that the manifest names: what a link points to may change after it was looked at, and what nobody
+    named may be of a kind that carries code, for another program that loads the folder."""
+    for path in (directory, *directory.rglob("*")):
+        if path.is_symlink():
+            raise Corrupt(f"{path} is a link, and an adapter has none; promote another version")
+        if not path.is_dir() and path not in known:
+            raise Corrupt(f"{path} belongs to no adapter; remove it, or promote another version")
 
 
 def _sha256(path: Path) -> str:

@@ -86,24 +86,26 @@ def reading(directory: Path, dtype: torch.dtype, device: torch.device) -> Steps[
     try:
         if (directory / LORA_CONFIG).exists():
             return Adapter(loras=(yield from _read_lora(directory, dtype, device)))
-        kind = json.loads((directory / DELTA_CONFIG).read_text())["kind"]
+        kind = _config(directory / DELTA_CONFIG)["kind"]
         found = {}
         with safe_open(directory / (HEAD_FILE if kind == "head_only" else DELTA_FILE), framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - it is no mapping
                 found[name] = file.get_tensor(name).to(device)
                 yield
         if kind == "head_only":
+            if found["ids"].dtype != torch.int64 or found["ids"].dim() != 1:
+                raise ValueError("the tokens of its head are no list of whole numbers")
             return Adapter(head=Head(found["ids"], found["rows"].to(dtype)))
         return Adapter(deltas={path: tensor.to(dtype) for path, tensor in found.items()})
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, RecursionError) as error:
         raise Corrupt(f"the adapter in {directory} cannot be read: {error}") from None
 
 
 def _read_lora(directory: Path, dtype: torch.dtype, device: torch.device) -> Steps[dict[str, Lora]]:
-    config = json.loads((directory / LORA_CONFIG).read_text())
+    config = _config(directory / LORA_CONFIG)
     if config.get("use_rslora") or config.get("use_dora") or config.get("rank_pattern") or config.get("alpha_pattern"):
         raise ValueError("only plain LoRA is served (no rsLoRA, DoRA or rank patterns)")
-    scale, loras = config["lora_alpha"] / config["r"], {}
+    rank, scale, loras = config["r"], _scale(config), {}
     with safe_open(directory / LORA_FILE, framework="pt") as file:
         names = set(file.keys())
         for name in sorted(names):
@@ -111,9 +113,26 @@ def _read_lora(directory: Path, dtype: torch.dtype, device: torch.device) -> Ste
                 continue
             other = name.replace(".lora_A.", ".lora_B.")
             down, up = file.get_tensor(name), file.get_tensor(other) * scale
+            if not (down.dim() == up.dim() == 2 and len(down) == up.shape[1] == rank):
+                raise ValueError(f"{name} and its partner are no factors of rank {rank}")
             path = name.removeprefix(WRAPPER).removesuffix(".lora_A.weight")
             loras[path] = Lora(down.to(device, dtype), up.to(device, dtype))
             yield
     if len(loras) * 2 != len(names):
         raise ValueError("it has tensors that are no LoRA factors")
     return loras
+
+
+def _config(path: Path) -> dict[str, Any]:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"{path.name} is no JSON object")
+    return found
+
+
+def _scale(config: Mapping[str, Any]) -> float:
+    """alpha / r. Raises ValueError where that is no sensible number."""
+    alpha, rank = config["lora_alpha"], config["r"]
+    if type(rank) is not int or not 0 < rank < 1 << 16 or type(alpha) not in (int, float) or not abs(alpha) < 1 << 32:
+        raise ValueError(f"rank {str(rank)[:20]!r} and alpha {str(alpha)[:20]!r} are no numbers a LoRA has")
+    return float(alpha / rank)

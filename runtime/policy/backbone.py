@@ -6,7 +6,7 @@ Shapes: T new tokens, S tokens whose keys and values are known, d hidden size, V
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 from runtime.errors import Unavailable
@@ -129,9 +130,27 @@ class Backbone:
         unknown = [p for p in adapter.loras if f"{p}.weight" not in self.state] + [
             p for p in adapter.deltas if p not in self.state
         ]
+        if adapter.head is not None:
+            words = len(self.state[f"{self._head}.weight"])
+            unknown += [f"token {token}" for token in adapter.head.ids.tolist() if not 0 <= token < words]
         if unknown:
             raise Unavailable(f"adapter {name!r} is for another model: it changes {unknown[0]}, which is not there")
+        for path, found, expected in self._shapes(adapter):
+            if found != expected:
+                raise Unavailable(f"adapter {name!r} is for another model: {path} is {expected} here, not {found}")
         self._adapters[name] = self._seen_through(adapter)
+
+    def _shapes(self, adapter: Adapter) -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...]]]:
+        """(path, shape of what the adapter adds there, shape of what it is added to)."""
+        for path, (down, up) in adapter.loras.items():
+            weight = self.state[f"{path}.weight"]
+            expected = weight.t() if isinstance(self.model.get_submodule(path), Conv1D) else weight
+            yield path, (up.shape[0], down.shape[1]), tuple(expected.shape)
+        for path, delta in adapter.deltas.items():
+            yield path, tuple(delta.shape), tuple(self.state[path].shape)
+        if adapter.head is not None:
+            ids, rows = adapter.head
+            yield "the head", tuple(rows.shape), (len(ids), self.state[f"{self._head}.weight"].shape[1])
 
     def _seen_through(self, adapter: Adapter) -> Weights:
         if self._packs is None:

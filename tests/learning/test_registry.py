@@ -150,7 +150,7 @@ def test_pruning_keeps_the_newest_and_the_protected(store: Registry, tmp_path: P
     ids = [published(store, finished(tmp_path / str(n), n + 1.0)) for n in range(5)]
     for n, adapter in enumerate(ids):  # the clock may not have moved between them
         path = store.directory(adapter) / MANIFEST
-        jobs.write_atomically(path, msgspec.structs.replace(store.manifest(adapter), created=float(n)))
+        jobs.write_atomically(path, msgspec.structs.replace(store.manifest(adapter), created=float(n), seal=""))
     store.prune(2, protected={ids[0]})
     assert {m.id for m in store.list()} == {ids[0], ids[3], ids[4]}
 
@@ -160,3 +160,35 @@ def test_fingerprints_agree_or_it_is_not_served() -> None:
     for served in ([-1.0], [-1.0, -3.0], [-1.0, float("nan")]):
         with pytest.raises(Corrupt, match="probes"):
             registry.same_fingerprint("a", [-1.0, -2.0], served)
+
+
+def test_a_changed_manifest_is_found(store: Registry, tmp_path: Path) -> None:
+    adapter = published(store, finished(tmp_path / "job"))
+    path = store.directory(adapter) / MANIFEST
+    text = path.read_text()
+    for changed in (text.replace("better", "bitter"), text.replace("\n", ""), '{"verdict": "x",' + text[1:]):
+        path.write_text(changed)
+        with pytest.raises(Corrupt, match="changed after it was written"):
+            store.verify(adapter)
+
+
+def test_a_version_from_before_there_were_seals_serves(store: Registry, tmp_path: Path) -> None:
+    adapter = published(store, finished(tmp_path / "job"))
+    path = store.directory(adapter) / MANIFEST
+    kept = msgspec.json.decode(path.read_bytes())
+    del kept["seal"]
+    path.write_bytes(msgspec.json.encode(kept))
+    assert store.verify(adapter).seal == ""
+
+
+def test_a_version_holds_no_links_and_nothing_that_nobody_named(store: Registry, tmp_path: Path) -> None:
+    adapter = published(store, finished(tmp_path / "job"))
+    more, weights = store.directory(adapter) / "training_args.bin", store.directory(adapter) / WEIGHTS
+    more.write_bytes(b"")
+    with pytest.raises(Corrupt, match=r"training_args.bin belongs to no adapter; remove it"):
+        store.verify(adapter)
+    more.unlink()
+    weights.rename(tmp_path / WEIGHTS)
+    weights.symlink_to(tmp_path / WEIGHTS)
+    with pytest.raises(Corrupt, match="is a link"):
+        store.verify(adapter)
