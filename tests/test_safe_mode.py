@@ -113,6 +113,7 @@ async def test_starts_that_do_not_live_lead_to_safe_mode_and_a_person_out_of_it(
 
             await daemon.post("/api/kill", on=True)
             assert (await daemon.status(named("HOLD")))["causes"][0] == "the kill switch is on"
+            await daemon.status(lambda found: found["transitions"][0]["condition"] == "HOLD")
             await daemon.post("/api/kill", on=False)
             await daemon.status(named("SAFE"))
 

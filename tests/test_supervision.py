@@ -7,6 +7,8 @@ import asyncio
 import pytest
 
 from runtime import supervision
+from runtime.__main__ import SOFTWARE, ours
+from runtime.errors import Unavailable
 from runtime.supervision import Child, supervise
 
 SAFETY = 20.0  # seconds after which a test that hangs is ended
@@ -99,3 +101,34 @@ def test_the_wait_doubles_up_to_its_limit(monkeypatch: pytest.MonkeyPatch) -> No
     child = Child("sensor")
     waits = [child.failed(ValueError("x")) for _ in range(supervision.INTENSITY)]
     assert waits == [0.5, 1.0, 2.0, 3.0, 3.0, None]
+
+
+async def test_a_stage_of_ours_that_does_not_come_up_ends_the_daemon() -> None:
+    child, runs = supervision.stage("shadow"), list[int]()
+
+    async def run() -> None:
+        runs.append(1)
+        raise ValueError("a bug of ours")
+
+    with pytest.raises(supervision.Escalated, match="shadow failed 5 times: ValueError: a bug of ours"):
+        async with asyncio.timeout(SAFETY):
+            await supervision.insist(child, run)
+    assert len(runs) == supervision.STAGE_INTENSITY
+
+
+async def test_who_asks_to_be_set_aside_is_not_tried_again() -> None:
+    child, runs = Child("plugin"), list[int]()
+
+    async def run() -> None:
+        runs.append(1)
+        raise supervision.SetAside("it lies")
+
+    async with asyncio.timeout(SAFETY):
+        await supervise(child, run)
+    assert (len(runs), child.state, child.error) == (1, "quarantined", "it lies")
+
+
+def test_what_people_can_mend_and_what_is_our_fault_have_different_codes() -> None:
+    assert ours(ExceptionGroup("", [ExceptionGroup("", [Unavailable("the port is taken")])]))
+    assert not ours(ExceptionGroup("", [supervision.Escalated("shadow failed")]))
+    assert SOFTWARE == 70

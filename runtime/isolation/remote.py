@@ -64,6 +64,7 @@ class Remote(Plugin):
         self.name, self.use = name, use
         self._setup, self._may = setup, permissions
         self._link: Link | None = None
+        self._endings: set[asyncio.Future[None]] = set()
         self._tools: dict[str, tuple[Tool, ...]] = {}
         self._recent: deque[float] = deque(maxlen=REJECTIONS)
         self._budget = Budget(permissions.rate)
@@ -128,9 +129,13 @@ class Remote(Plugin):
         await self._part()
 
     async def _part(self) -> None:
+        """The end of a life goes on if whoever waits for it is cancelled; the next who parts waits for it, too."""
         link, self._link = self._link, None
         if link is not None:
-            await link.close()
+            self._endings.add(asyncio.ensure_future(link.close()))
+        if self._endings:
+            await asyncio.wait(tuple(self._endings))
+            self._endings = {ending for ending in self._endings if not ending.done()}
 
     async def _pulse(self, link: Link) -> None:
         """A loop in there that turns no more is a death, only slower."""
