@@ -6,19 +6,20 @@ SELECT body, payload FROM observation WHERE perceived = 0 ORDER BY seq;
 -- What a run leaves unfinished lies within its last hour, however long ago that was.
 -- name: undecided
 SELECT p.body FROM percept p LEFT JOIN decision d ON d.percept_id = p.id
-WHERE p.at >= (SELECT max(at) FROM percept) - 3600 AND d.id IS NULL ORDER BY p.seq;
+WHERE p.seq >= (SELECT min(seq) FROM percept WHERE at >= (SELECT max(at) FROM percept) - 3600) AND d.id IS NULL ORDER BY p.seq;
 
 -- name: unacted
 SELECT d.body FROM decision d
-WHERE d.at >= (SELECT max(at) FROM decision) - 3600
+WHERE d.seq >= (SELECT min(seq) FROM decision WHERE at >= (SELECT max(at) FROM decision) - 3600)
   AND NOT EXISTS (SELECT 1 FROM command c WHERE c.decision_id = d.id)
   AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.decision_id = d.id)
 ORDER BY d.seq;
 
+-- Open ones are among the newest: what is open for longer has been denied or has expired, and that is an end.
 -- name: unsettled
 SELECT c.body, coalesce((SELECT o.status FROM outcome o WHERE o.command_id = c.id ORDER BY o.seq DESC LIMIT 1), '') AS status
 FROM command c
-WHERE coalesce((SELECT o.status FROM outcome o WHERE o.command_id = c.id ORDER BY o.seq DESC LIMIT 1), '') IN ('', 'held', 'sending')
+WHERE c.seq > (SELECT max(seq) FROM command) - 10000 AND coalesce((SELECT o.status FROM outcome o WHERE o.command_id = c.id ORDER BY o.seq DESC LIMIT 1), '') IN ('', 'held', 'sending')
 ORDER BY c.seq;
 
 -- name: uncertain
@@ -153,7 +154,11 @@ SELECT body FROM cycle WHERE id = :id;
 SELECT body, payload FROM quarantined ORDER BY seq DESC LIMIT :limit;
 
 -- name: last_observations
-SELECT body, payload FROM observation WHERE seq IN (SELECT max(seq) FROM observation WHERE perceived = 1 GROUP BY topic);
+WITH RECURSIVE topics (topic) AS (  -- from one to the next by the index, not past every row
+  SELECT min(topic) FROM observation
+  UNION ALL SELECT (SELECT min(o.topic) FROM observation o WHERE o.topic > topics.topic) FROM topics WHERE topics.topic IS NOT NULL)
+SELECT o.body, o.payload FROM topics JOIN observation o ON o.seq = (
+  SELECT n.seq FROM observation n WHERE n.topic = topics.topic AND n.perceived = 1 ORDER BY n.seq DESC LIMIT 1);
 
 -- name: metadata
 SELECT value FROM metadata WHERE key = :key;
