@@ -22,6 +22,7 @@ from plugins.mqtt_device import Device
 from plugins.mqtt_outbox import Outbox
 from runtime import payload
 from runtime.errors import BadInput, CorrigibleError, NotFound
+from runtime.marks import numbered
 from runtime.messages import Observation, new_id
 from runtime.roles import Emit
 
@@ -185,7 +186,10 @@ def _body(message: aiomqtt.Message) -> bytes:
 def _properties(message: aiomqtt.Message) -> dict[str, str]:
     """The user properties, as many as are sensible; an id or a name that is too long stands by its hash."""
     pairs = getattr(message.properties, "UserProperty", None) or ()
-    return {str(key)[:TEXT_LIMIT]: _short(str(value)) for key, value in pairs[:PROPERTIES_LIMIT]}
+    told = {str(key)[:TEXT_LIMIT]: _short(str(value)) for key, value in pairs[:PROPERTIES_LIMIT]}
+    if "id" not in told and (place := numbered(told)) is not None:
+        told["id"] = "/".join(map(str, place))
+    return told
 
 
 def _short(text: str) -> str:

@@ -73,6 +73,7 @@ class App(Parts):
         await self.apprentice.restore()
         await self.restore_taught()
         self.guard.pace.restore(await self.journal.commanded(self.catalogues.actuators), time.time())
+        await self.ingest.marks.restore()
         world = await self.journal.last_observations()
         self.perception.restore(world)
         for critic in loading.of_role(self.plugins, Critic):
@@ -96,6 +97,7 @@ class App(Parts):
         group.create_task(self.decider.run(subscribe(Percept)), name="decision")
         group.create_task(self.acting.run(subscribe(Decision)), name="action")
         group.create_task(self.apprentice.run(subscribe(Feedback)), name="apprentice")
+        group.create_task(self.ingest.marks.run(), name="marks")
         settings = self.config.journal
         group.create_task(
             backups.regularly(self.config.agent.data, settings.backup_every, settings.backups), name="backups"

@@ -13,7 +13,8 @@ from runtime.bus import Bus
 from runtime.catalogue import Catalogue
 from runtime.errors import BadInput, NotFound, Unavailable
 from runtime.journal import Journal
-from runtime.messages import ASK, Action, Decision, Feedback, Forgotten, Observation
+from runtime.marks import Marks, numbered
+from runtime.messages import ASK, Action, Decision, Feedback, Forgotten, Message, Observation
 from runtime.metrics import Metrics
 from runtime.table import CorrectionTable
 
@@ -43,6 +44,7 @@ class Ingest:
         self._catalogue_of = catalogue_of
         self._metrics = metrics
         self._taught = taught
+        self.marks = Marks(journal, metrics)
 
     async def emit(self, message: Observation | Feedback) -> None:
         """Commit, then tell the bus. Raises BadInput or NotFound after the message was put into quarantine."""
@@ -57,15 +59,24 @@ class Ingest:
         try:
             payload.parse_scalar(observation.payload)
         except BadInput as error:
-            await self._journal.put(payload.quarantined(observation, str(error)))
+            await self._put(payload.quarantined(observation, str(error)), observation)
             self._metrics.quarantined.inc()
             log.warning("quarantined", topic=observation.topic[:200], bytes=len(observation.payload), reason=str(error))
             raise
-        if await self._journal.put(observation):
+        if await self._put(observation, observation):
             self._metrics.observations.inc()
             await self._bus.publish(observation)
         else:
             self._metrics.duplicates.inc()
+
+    async def _put(self, message: Message, observation: Observation) -> int:
+        """Store what came of an observation; and, where its producer numbers, that it came."""
+        place = numbered(observation.properties)
+        if place is None:
+            return await self._journal.put(message)
+        new = await self._journal.put_numbered(message, *place)
+        self.marks.hear(place)
+        return new
 
     async def replace(self, old: Forgotten, feedback: Feedback) -> None:
         """Take an older word back and say this one instead: both or, if it is refused as by `emit`, neither."""

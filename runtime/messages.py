@@ -267,6 +267,18 @@ class Quarantined(Message, frozen=True, kw_only=True):
     at: float
 
 
+class Gap(Message, frozen=True, kw_only=True):
+    """Numbers of a producer that never came, `first` to `last`, or came late (the row is replaced then)."""
+
+    id: str
+    producer: str
+    boot: str
+    first: int
+    last: int
+    at: float  # when it was noticed
+    filled: float | None = None
+
+
 NOTHING = Action(tool="nothing")
 ASK = Action(tool="ask")  # a person, instead of guessing
 

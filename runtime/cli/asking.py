@@ -54,6 +54,8 @@ def status(config: ConfigFile = None, json: AsJson = False) -> None:
     show.line("kill switch", "ON: nothing is commanded" if found.get("kill") else "off")
     if found.get("lost"):
         show.line("lost", found["lost"])
+    for gap in found.get("missing", []):
+        show.line("missing", "messages {first} to {last} of {producer} (boot {boot}) never came".format(**gap))
     if found.get("uncertain"):
         show.line("uncertain", f"{found['uncertain']} commands may have been carried out; see `corrigible resolve`")
     if found.get("satisfaction"):

@@ -66,6 +66,7 @@ class Looking:
             "kill": self._acting.guard.killed,
             "uncertain": len(await self._journal.uncertain()),
             "lost": await self._journal.lost(),
+            "missing": [to_builtins(gap) for gap in await self._journal.gaps(20) if gap.filled is None],
             "drift": await self._drift(),
             "doubted": len(self._doubts.found.doubted),
             "distrusted": list(self._doubts.found.sources),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from itertools import groupby
@@ -28,6 +28,7 @@ from runtime.messages import (
     Example,
     Feedback,
     Forgotten,
+    Gap,
     Lived,
     Message,
     Observation,
@@ -98,6 +99,25 @@ class Journal:
     async def put(self, *messages: Message) -> int:
         """Store messages, all or none; the number of those that were new. Returns when they are durable."""
         return await self._writer.put([row(message) for message in messages])
+
+    async def put_numbered(self, message: Message, producer: str, boot: str, number: int) -> int:
+        """As `put`; and that this number of the producer's counter was heard, in the same transaction."""
+        place = {"producer": producer, "boot": boot, "number": number}
+        heard = """INSERT INTO heard SELECT :producer, :boot, :number WHERE NOT EXISTS (
+            SELECT 1 FROM producer WHERE producer = :producer AND boot = :boot AND upto >= :number) ON CONFLICT DO NOTHING"""
+        return await self._writer.put([row(message), (heard, place)])
+
+    async def fold(self, upto: Mapping[tuple[str, str], int]) -> None:
+        """Keep what is contiguous of each counter (producer, boot) as one number."""
+        rows = []
+        for (producer, boot), number in upto.items():
+            place = {"producer": producer, "boot": boot, "number": number}
+            mark = """INSERT INTO producer VALUES (:producer, :boot, :number) ON CONFLICT (producer, boot)
+                DO UPDATE SET upto = excluded.upto WHERE excluded.upto > upto"""
+            sql = "DELETE FROM heard WHERE producer = :producer AND boot = :boot AND number <= :number"
+            rows += [(mark, place), (sql, place)]
+        if rows:
+            await self._writer.put(rows)
 
     async def put_feedback(self, feedback: Feedback, *, instead: Forgotten | None = None) -> int:
         """Store feedback on a decision; with `instead`, take an older word back in the same transaction. An unknown decision:
@@ -218,6 +238,14 @@ class Journal:
 
     async def feedback_since(self, at: float) -> int:
         return int((await self._rows("feedback_since", at=at))[0][0])
+
+    async def heard(self) -> list[tuple[str, str, int, int | None]]:
+        """(producer, boot, contiguous up to, None) or (producer, boot, 0, a number beyond that)."""
+        return [tuple(found) for found in await self._rows("heard")]
+
+    async def gaps(self, limit: int = 1000) -> list[Gap]:
+        """What never came, or late, newest first."""
+        return await self._all(Gap, "gaps", limit=limit)
 
     async def learnt_at(self) -> float:
         """When the newest cycle began that came to an end, 0 if none did."""

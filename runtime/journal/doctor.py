@@ -13,11 +13,24 @@ from msgspec.structs import replace
 
 from runtime.errors import Corrupt
 from runtime.journal.rescue import LOST_KEY, Lost
+from runtime.marks import Counter
 from runtime.messages import Message
 
 State = Literal["ok", "broken", "not checkable"]
+LATE = 120.0  # seconds that a running daemon has to notice a hole
 NAMED = 3  # rows a finding names
-TABLES = ("observation", "percept", "decision", "command", "outcome", "feedback", "cycle", "release", "quarantined")
+TABLES = (
+    "observation",
+    "percept",
+    "decision",
+    "command",
+    "outcome",
+    "feedback",
+    "cycle",
+    "release",
+    "quarantined",
+    "gap",
+)
 
 
 class Finding(Message, frozen=True, kw_only=True):
@@ -93,7 +106,6 @@ CHECKS: tuple[tuple[str, str, str], ...] = (
 )
 OUTSIDE = (
     ("I1", "every acknowledged message is here", "needs the broker's or the producer's own history"),
-    ("I3", "every message a producer kept arrived", "needs the producer's own history"),
     ("I10", "memory, queues and files stay within bounds", "needs a running daemon; see /metrics"),
 )
 
@@ -103,6 +115,9 @@ def examine(path: Path) -> list[Finding]:
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             findings = [_finding(id, title, connection.execute(sql).fetchall()) for id, title, sql in CHECKS]
+            findings.append(
+                _finding("I3", "no number of a producer's counter is missing unnoticed", list(_unnoticed(connection)))
+            )
             lost = _lost(connection)
             damage = _finding("I12", "no row is lost or damaged unknown to anybody", list(_damage(connection, lost)))
             findings.append(replace(damage, detail=damage.detail or "; ".join(one.told for one in lost)))
@@ -125,6 +140,30 @@ def _finding(id: str, title: str, wrong: list[tuple[str, str]]) -> Finding:
     named = "; ".join(f"{row} {what}" for row, what in wrong[:NAMED])
     more = f"; and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
     return Finding(invariant=id, title=title, state="broken", detail=named + more)
+
+
+def _unnoticed(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
+    """Holes in what was heard that no gap names, though a later number came long ago (by the numbers' own messages)."""
+    counters: dict[tuple[str, str], Counter] = {}
+    for producer, boot, upto in connection.execute("SELECT producer, boot, upto FROM producer"):
+        counters[producer, boot] = Counter(upto)
+    for producer, boot, number in connection.execute("SELECT producer, boot, number FROM heard ORDER BY number"):
+        counters.setdefault((producer, boot), Counter()).hear(number)
+    known = {tuple(row) for row in connection.execute("SELECT producer, boot, first, last FROM gap")}
+    for (producer, boot), counter in counters.items():
+        for first, last in counter.holes():
+            if not any(k[:2] == (producer, boot) and k[2] <= first and last <= k[3] for k in known) and _late(
+                connection, producer, boot, last + 1
+            ):
+                yield f"{producer} (boot {boot})", f"lacks {first} to {last}"
+
+
+def _late(connection: sqlite3.Connection, producer: str, boot: str, number: int) -> bool:
+    """This number came more than LATE before the newest message."""
+    sql = """SELECT (SELECT max(at) FROM observation) - at > ? FROM observation
+             WHERE id LIKE ? ORDER BY seq DESC LIMIT 1"""
+    found = connection.execute(sql, (LATE, f"%:{producer}/{boot}/{number}")).fetchone()
+    return bool(found and found[0])
 
 
 def _lost(connection: sqlite3.Connection) -> list[Lost]:

@@ -160,6 +160,13 @@ WITH RECURSIVE topics (topic) AS (  -- from one to the next by the index, not pa
 SELECT o.body, o.payload FROM topics JOIN observation o ON o.seq = (
   SELECT n.seq FROM observation n WHERE n.topic = topics.topic AND n.perceived = 1 ORDER BY n.seq DESC LIMIT 1);
 
+-- name: heard
+SELECT p.producer, p.boot, p.upto, NULL FROM producer p
+UNION ALL SELECT h.producer, h.boot, 0, h.number FROM heard h;
+
+-- name: gaps
+SELECT body FROM gap ORDER BY seq DESC LIMIT :limit;
+
 -- name: metadata
 SELECT value FROM metadata WHERE key = :key;
 

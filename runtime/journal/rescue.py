@@ -20,7 +20,7 @@ from runtime.messages import Message
 
 LOST_KEY = "lost"  # the journal's note of what was lost, a list
 TABLES = (  # in the order in which rows refer to one another
-    "observation", "percept", "decision", "command", "outcome", "feedback", "forgotten", "cycle", "release", "quarantined",
+    "observation", "percept", "decision", "command", "outcome", "feedback", "forgotten", "cycle", "release", "quarantined", "gap",
 )  # fmt: skip
 RESCUED = ".rescued"  # what takes the damaged one's place
 FARTHEST = 1 << 24  # rows that are stepped over, at most, to find one that can be read

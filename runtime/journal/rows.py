@@ -13,6 +13,7 @@ from runtime.messages import (
     Decision,
     Feedback,
     Forgotten,
+    Gap,
     Message,
     Observation,
     Outcome,
@@ -32,18 +33,19 @@ COLUMNS: dict[type[Message], tuple[str, ...]] = {  # the fields that a column of
     Forgotten: ("id", "at", "feedback_id", "by"),
     Cycle: ("id", "started_at", "state", "reason", "examples", "adapter"),
     Release: ("id", "at", "lane", "adapter", "previous", "why", "provisional"),
+    Gap: ("id", "at", "producer", "boot", "first", "last", "filled"),
     Quarantined: ("id", "at", "topic", "reason", "size", "sha256", "payload"),
 }
 
 
 def row(message: Message) -> Row:
-    """The INSERT of a message. Everything is idempotent by id; a Cycle replaces its older state."""
+    """The INSERT of a message. Everything is idempotent by id; a Cycle and a Gap replace their older state."""
     columns = {**_columns(message), "body": _body(message)}
     table = type(message).__name__.lower()
     names = ", ".join(columns)
     values = ", ".join(f":{name}" for name in columns)
     clash = "DO NOTHING"
-    if isinstance(message, Cycle):
+    if isinstance(message, Cycle | Gap):
         clash = "(id) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in columns if name != "id")
     return f"INSERT INTO {table} ({names}) VALUES ({values}) ON CONFLICT {clash}", columns
 
