@@ -15,6 +15,7 @@ import aiosqlite
 import msgspec
 
 from runtime.errors import Corrupt, NotFound
+from runtime.journal.ballast import NAME as BALLAST
 from runtime.journal.ballast import Ballast
 from runtime.journal.opening import migrate, prepare
 from runtime.journal.rescue import LOST_KEY, Lost
@@ -78,7 +79,7 @@ class Journal:
                 await execute(migrate, connection._conn, path)
             except aiosqlite.DatabaseError as error:
                 raise Corrupt(f"{path} cannot be opened as a journal: {error}; move it away to start afresh") from None
-            journal = cls(connection, path, Ballast(path.with_name("ballast"), ballast))
+            journal = cls(connection, path, Ballast(path.with_name(BALLAST), ballast))
             try:
                 yield journal
             finally:

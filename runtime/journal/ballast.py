@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+NAME = "ballast"  # beside the journal
 MIB = 1 << 20
 LOOK = 5.0  # seconds between two looks whether there is space again
 REST = 2  # times the ballast that has to be free before it is taken back

@@ -18,6 +18,11 @@ SETTINGS: tuple[tuple[str, str, object], ...] = (  # name, what is asked for, wh
 SCHEMA = ("schema.sql", "schema_2.sql", "schema_3.sql", "schema_4.sql", "schema_5.sql")
 SCHEMA_VERSION = len(SCHEMA)
 CHECK = 5.0  # seconds that a start gives to looking for damage; what is larger is looked at by `corrigible doctor`
+PRIMARY = 0xFF  # the part of SQLite's error code that says what kind it is
+NO_DAMAGE = (
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM,
+)  # fmt: skip
 STEPS = 10_000  # of SQLite's machine between two looks at the clock
 
 
@@ -46,17 +51,25 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def check(path: Path, seconds: float = CHECK) -> str:
-    """What is damaged, "" if nothing was found in that time. Raises nothing: a file that cannot be read is damaged."""
+    """What is damaged, "" if nothing was found in that time. A disk that is full, a lock, a missing right are no damage: raises
+    Unavailable, and the file is left alone."""
     until = time.monotonic() + seconds
     try:
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.set_progress_handler(lambda: time.monotonic() > until, STEPS)
             found = [str(line) for (line,) in connection.execute("PRAGMA quick_check(1)")]
             return "" if found == ["ok"] else "; ".join(found)
-    except sqlite3.OperationalError as error:
-        return "" if "interrupted" in str(error) else str(error)
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter: SQLite's own message quotes the damage
+    except UnicodeDecodeError as error:  # SQLite's own message quotes the damage
         return str(error)
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & PRIMARY
+        if code == sqlite3.SQLITE_INTERRUPT:
+            return ""
+        if code not in NO_DAMAGE:
+            return str(error)
+        raise Unavailable(
+            f"{path} cannot be looked at: {error}; mend that (space, rights, disk), nothing was changed"
+        ) from None
 
 
 def reopened(old: sqlite3.Connection, path: Path) -> sqlite3.Connection:

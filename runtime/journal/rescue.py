@@ -15,7 +15,9 @@ from typing import Any
 import msgspec
 import structlog
 
+from runtime.errors import Unavailable
 from runtime.journal import backups, opening
+from runtime.journal.ballast import NAME as BALLAST
 from runtime.messages import Message
 
 LOST_KEY = "lost"  # the journal's note of what was lost, a list
@@ -54,7 +56,7 @@ def ensure(data: Path) -> Lost | None:
     journal, rescued = data / backups.JOURNAL, data / RESCUED
     if rescued.exists():
         _change(journal, rescued)  # we were killed just before
-    damage = opening.check(journal) if journal.exists() else ""
+    damage = _damage(journal) if journal.exists() else ""
     if not damage:
         return None
     partial = data / f"{RESCUED}.partial"
@@ -78,6 +80,18 @@ def ensure(data: Path) -> Lost | None:
     _change(journal, rescued, aside)
     log.error("damaged journal", told=lost.told)
     return lost
+
+
+def _damage(journal: Path) -> str:
+    """As `opening.check`; where the disk is full, once more with the room that was set aside for that."""
+    try:
+        return opening.check(journal)
+    except Unavailable:
+        ballast = journal.with_name(BALLAST)
+        if not ballast.exists():
+            raise
+        ballast.unlink()
+        return opening.check(journal)
 
 
 def _change(journal: Path, rescued: Path, aside: str = "") -> None:

@@ -24,7 +24,6 @@ from runtime.journal.rows import Row
 
 GROUP = 64  # puts a commit carries at most
 LINGER = 0.002  # seconds the writer waits for company
-PRIMARY = 0xFF  # the part of SQLite's error code that says what kind it is
 
 log = structlog.get_logger("journal")
 
@@ -100,7 +99,7 @@ class Writer:
 def _kind(result: Any) -> int | None:
     """SQLite's primary error code, if the result is such an error."""
     code = getattr(result, "sqlite_errorcode", None)
-    return None if code is None else code & PRIMARY
+    return None if code is None else code & opening.PRIMARY
 
 
 def _write(connection: Any, puts: list[Sequence[Row]]) -> Any:

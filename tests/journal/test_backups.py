@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import random
 import shutil
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -234,3 +239,33 @@ async def test_a_torn_write_ahead_log_costs_nothing_that_was_checkpointed(tmp_pa
     (copy / "journal.db-wal").write_bytes(log[: int(len(log) * part)])
     rescue.ensure(copy)
     assert await ids(copy) >= named((0, 50))
+
+
+async def test_a_lock_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tmp_path / "data"
+    await fill(data, 0, 20)
+    with closing(sqlite3.connect(data / "journal.db", isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, timeout=0.0))
+        with pytest.raises(Unavailable, match="nothing was changed"):
+            rescue.ensure(data)
+    assert await ids(data) == named((0, 20))
+    assert not list(data.glob("damaged-*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="a small file system needs root")
+def test_a_full_disk_at_the_start_is_no_damage(tmp_path: Path) -> None:
+    data, disk = tmp_path / "data", tmp_path / "disk"
+    asyncio.run(fill(data, 0, 20))
+    disk.mkdir()
+    script = (
+        'mount -t tmpfs -o size=2m tmpfs "$1" && cp "$2"/journal.db "$1" && head -c 400000 /dev/zero > "$1/ballast"; '
+        'cat /dev/zero > "$1/filler" 2>/dev/null; "$3" -c "'
+        "import sys; from pathlib import Path; from runtime.journal import rescue; print(rescue.ensure(Path(sys.argv[1])))"
+        '" "$1"; ls "$1"'
+    )
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", str(disk), str(data), sys.executable], capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert done.stdout.split() == ["None", "filler", "journal.db"], done.stderr
