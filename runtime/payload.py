@@ -77,6 +77,8 @@ def _kept(identity: str, topic: str, payload: bytes, reason: str, source: str, a
 def _text(payload: bytes) -> str:
     if len(payload) > SIZE_LIMIT:
         raise BadInput(f"the payload has {len(payload)} bytes; at most {SIZE_LIMIT} are read")
+    if payload.startswith(b"\xef\xbb\xbf"):
+        raise BadInput("the payload begins with a byte order mark; send UTF-8 without one")
     try:
         return payload.decode("utf-8")
     except UnicodeDecodeError as error:
