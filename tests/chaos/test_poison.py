@@ -18,6 +18,7 @@ REFUSED = {
     "16 MB string": b'"' + b"x" * (16 << 20) + b'"',
     "1,000,000 keys": json.dumps({str(n): 1 for n in range(1_000_000)}).encode(),
     "more keys than are read, within 64 KiB": json.dumps({str(n): 1 for n in range(1_001)}).encode(),
+    "a list of 32,000 numbers": b"[" + b"1," * 32_000 + b"1]",
     "nested 100,000 deep": b"[" * 100_000,
     "nested 900 deep": b"[" * 900 + b"]" * 900,
     "NaN": b'{"value": NaN}',
