@@ -44,6 +44,7 @@ SPEECH_LIMIT = 2000  # characters of what a person says
 # sensor names of one message, of one scope, of all: every message of a scope is told with all its readings, so names without
 # end (a lying sensor, ids as keys) would hold up the loop for every message that follows
 MESSAGE_NAMES, SCOPE_NAMES, WORLD_NAMES = 200, 300, 5000
+NAME_LIMIT = 200  # characters of one
 
 log = structlog.get_logger("perception")
 
@@ -193,6 +194,8 @@ class Perception:
         if len(said) > MESSAGE_NAMES:
             raise BadInput(f"the message has {len(said)} values; at most {MESSAGE_NAMES} are read")
         new = [name for name in said if name not in self._readings]
+        if long := next((name for name in new if len(name) > NAME_LIMIT), None):
+            raise BadInput(f"the sensor name {long[:80]!r}… has {len(long)} characters; at most {NAME_LIMIT} are read")
         if len(self._readings) + len(new) > WORLD_NAMES:
             raise BadInput(f"{WORLD_NAMES} sensor names are known already; no room for {new[0][:80]!r}")
         scopes = Counter(map(self._scope, new))

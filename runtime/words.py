@@ -42,6 +42,9 @@ UNITS: dict[str, tuple[str, Callable[[float], float]]] = {
 TRUE_WORDS = {"on", "true", "yes", "open", "detected", "home", "present"}
 FALSE_WORDS = {"off", "false", "no", "closed", "clear", "away", "absent"}
 READINGS = re.compile(r"(?<![\w=])([A-Za-z][\w.]*)=(\S*)")
+_OBEYED = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069]"
+)  # control characters, and those that turn text round
 NUMBER = re.compile(r"^(-?\d+(?:\.\d+)?)([A-Za-z%°]*)$")
 
 
@@ -87,6 +90,12 @@ def canonical(name: str) -> str:
     return "/".join(level for level in levels if level)
 
 
+def plain(text: str, marks: str = "") -> str:
+    """A stranger's text as data: it cannot end its quotation, nor (`marks`: what parts them) pose as another sensor, nor
+    carry what screens and terminals obey."""
+    return " ".join(_OBEYED.sub(" ", text).replace('"', "'").translate({ord(mark): " " for mark in marks}).split())
+
+
 def in_unit(name: str, value: float, unit: str) -> float:
     """The value in the canonical unit of its quantity."""
     kind, convert = UNITS.get(unit.lower().lstrip("°"), ("", float))
@@ -112,7 +121,7 @@ class Vocabulary:
         if isinstance(value, bool):
             return "on" if value else "off"
         if isinstance(value, str):
-            return value.strip().lower().replace("_", " ")[:80]
+            return plain(value, marks=",;").lower().replace("_", " ")[:80]
         bands = self._bands.get(name) or self._bands.get(quantity(name))
         if bands is None:
             return f"{float(f'{value:.3g}'):g}"
@@ -130,7 +139,7 @@ class Vocabulary:
         """The whole text: part of the day, what the sensors say, what a person says."""
         parts = [", ".join([part_of_day(now), *phrases])]
         if says:
-            parts.append(f'{who or "someone"} says: "{says}"')
+            parts.append(f'{plain(who, marks=";")[:80] or "someone"} says: "{plain(says)}"')
         return "; ".join(parts)
 
     def readings(self, text: str) -> str:

@@ -24,9 +24,9 @@ def test_sensors_are_cut_into_their_phrases() -> None:
 def test_what_a_person_says_is_cut_into_words_beside_the_sensors() -> None:
     text = WORDS.situation(EVENING, ["light dim"], 'turn "it" on', "Ana")
     cut = pieces.cut(text, {"says": 'turn "it" on', "who": "Ana"})
-    assert [piece.text for piece in cut] == ["weekday evening", "light dim", "turn", '"it"', "on"]
+    assert [piece.text for piece in cut] == ["weekday evening", "light dim", "turn", "'it'", "on"]
     assert cut[3].rest == 'weekday evening, light dim; Ana says: "turn on"'
-    assert cut[0].rest == 'light dim; Ana says: "turn "it" on"'
+    assert cut[0].rest == "light dim; Ana says: \"turn 'it' on\""
 
 
 def test_a_message_is_cut_into_words_although_it_has_commas() -> None:
