@@ -1,0 +1,203 @@
+"""One chaos run: the scene is set, producers speak, the nemesis strikes, all comes to rest, the checker judges."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from plugins import broker as brokers
+from plugins.broker import Broker
+from runtime.config import BrokerConfig
+from runtime.journal import doctor
+from runtime.journal.doctor import Finding
+from tests.chaos import facts, house
+from tests.chaos.actuator import Actuators
+from tests.chaos.checker import check
+from tests.chaos.history import Fault, History, Left, Serving
+from tests.chaos.link import Link
+from tests.chaos.nemesis import FAULTS, PATIENCE, Skipped, Step, World, clock_file, plan, until
+from tests.chaos.producer import Producer
+from tests.chaos.proxy import Proxy
+
+WINDOW = 64  # messages under way at once
+REST = 3 * house.EXPIRY + 10  # seconds in which everything must come to its end
+SETTLE = 90.0  # seconds the last messages have to be acknowledged
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a run is to be: everything follows from it."""
+
+    events: int
+    faults: dict[str, int]
+    seed: int = 0
+    broker: str = "mosquitto"
+    mutant: str = ""
+
+
+@dataclass
+class Result:
+    order: Order
+    findings: list[Finding]
+    seconds: float
+    counts: dict[str, int]
+    serving: list[float] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+    @property
+    def broken(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.state == "broken"]
+
+
+async def run(order: Order, folder: Path) -> Result:
+    """Raises nothing for what the daemon does: that is a finding."""
+    began = time.monotonic()
+    async with scene(order, folder) as stage:
+        await stage.play()
+        found = stage.judge()
+    found.seconds = time.monotonic() - began
+    return found
+
+
+@asynccontextmanager
+async def scene(order: Order, folder: Path) -> AsyncIterator[Stage]:
+    """Broker, proxy, daemon, producers and actuators, all connected."""
+    folder.mkdir(parents=True, exist_ok=True)
+    history = History(folder / "history.jsonl")
+    async with AsyncExitStack() as stack:
+        stack.callback(history.close)
+        broker = await _broker(order, folder, stack)
+        proxy = await stack.enter_async_context(Proxy(broker.config.port).listening())
+        config = house.write_config(folder, proxy.port)
+        clock = clock_file(folder) if order.faults.get("jump_clock") else None
+        daemon = house.Daemon(config, mutant=order.mutant, clock=clock)
+        world = World(daemon=daemon, broker=broker, proxy=proxy, clock=clock)
+        actuators = Actuators(broker.config.port, house.AGENT, history)
+        await stack.enter_async_context(actuators.link.connected())
+        producers = [
+            Producer(broker.config.port, house.AGENT, f"producer{number}", history, world.acknowledged)
+            for number in range(house.PRODUCERS)
+        ]
+        for producer in producers:
+            await stack.enter_async_context(producer.link.connected())
+        await stack.enter_async_context(daemon.running())
+        yield Stage(order, world, producers, actuators, history)
+
+
+async def _broker(order: Order, folder: Path, stack: AsyncExitStack) -> Broker:
+    broker = await brokers.start(BrokerConfig(mode=order.broker, port=0), folder)  # type: ignore[arg-type]
+    stack.push_async_callback(broker.stop)
+    keeper = asyncio.create_task(broker.run(), name="chaos broker")
+    stack.callback(keeper.cancel)
+    return broker
+
+
+class Stage:
+    """A run under way."""
+
+    def __init__(
+        self, order: Order, world: World, producers: list[Producer], actuators: Actuators, history: History
+    ) -> None:
+        self._order, self._world, self._producers = order, world, producers
+        self._actuators, self._history = actuators, history
+        self._limit = 0  # events that may be sent before the next fault
+        self._more = asyncio.Event()
+        self.steps: list[Step] = plan(order.events, order.faults, order.seed)
+
+    async def play(self) -> None:
+        """Events and faults until all events are acknowledged, then rest."""
+        speaking = asyncio.create_task(self._speak(), name="chaos events")
+        striking = asyncio.create_task(self._strike(), name="chaos faults")
+        with contextlib.suppress(TimeoutError):
+            await striking
+            async with asyncio.timeout(SETTLE + self._order.events / 50):
+                await speaking
+        speaking.cancel()
+        await asyncio.gather(speaking, return_exceptions=True)
+        journal = self._world.daemon.data / "journal.db"
+        if journal.exists():
+            await until(lambda: facts.at_rest(journal), limit=REST)
+        await self._listen_for_what_is_left()
+        code = await self._world.daemon.stop()
+        self._history.append(Left(exit_code=code, at=time.time()))
+
+    async def _speak(self) -> None:
+        room = asyncio.Semaphore(WINDOW)
+        async with asyncio.TaskGroup() as group:
+            for number, event in enumerate(itertools.islice(house.events(self._order.seed), self._order.events)):
+                while number >= self._limit:
+                    self._more.clear()
+                    await self._more.wait()
+                await room.acquire()
+                task = group.create_task(self._producers[number % len(self._producers)].send(event))
+                task.add_done_callback(lambda _: room.release())
+
+    async def _strike(self) -> None:
+        """One fault after another; messages are always under way when one comes."""
+        for step in self.steps:
+            self._allow(step.after + WINDOW)
+            if not await until(lambda due=step.after: self._world.acked >= due, limit=2 * PATIENCE):  # type: ignore[misc]
+                break  # nothing is acknowledged any more: the checker will say so
+            self._allow(self._order.events if step is self.steps[-1] else step.after + 4 * WINDOW)
+            await self.strike(step.kind)
+        self._allow(self._order.events)
+
+    def _allow(self, limit: int) -> None:
+        self._limit = max(self._limit, limit)
+        self._more.set()
+
+    async def strike(self, kind: str) -> None:
+        """Inject, and wait until the daemon got over it."""
+        began, acked, skipped, evidence = time.monotonic(), self._world.acked, "", ""
+        starts = self._world.daemon.starts
+        try:
+            evidence = await FAULTS[kind](self._world)
+        except Skipped as reason:
+            skipped = str(reason)
+        if kind == "kill_agent":
+            await until(lambda: self._world.daemon.starts > starts)
+            acked = self._world.acked
+        all_sent = acked >= self._order.events
+        recovered = all_sent or await until(lambda: self._world.acked > acked)
+        if kind == "kill_agent" and recovered and not all_sent:
+            self._history.append(Serving(seconds=time.monotonic() - began, at=time.time()))
+        self._history.append(
+            Fault(kind=kind, evidence=evidence, skipped=skipped, recovered=recovered, at=time.time())
+        )
+
+    async def _listen_for_what_is_left(self) -> None:
+        """A newcomer at the actuators' topics hears only what the broker retains, which must be nothing."""
+        heard: list[str] = []
+        probe = Link(self._world.broker.config.port, "probe", ("act/+/set",), self._actuators.note_retained)
+        async with asyncio.timeout(PATIENCE), probe.connected():
+            marker = Link(self._world.broker.config.port, "marker", ("chaos/marker",), lambda m: heard.append(m.topic.value))
+            async with marker.connected():
+                await marker.publish("chaos/marker", b"")  # retained messages come with the subscription, before this
+                await until(lambda: heard, limit=5.0)
+
+    def judge(self) -> Result:
+        journal, records = self._world.daemon.data / "journal.db", self._history.records
+        findings = check(records, facts.read(journal), house.envelope())
+        findings += [replaced for replaced in _doctor(journal) if replaced.state == "broken"]
+        counts = Counter(type(record).__name__ for record in records)
+        counts["resent"] = sum(producer.resent for producer in self._producers)
+        return Result(
+            self._order, findings, 0.0, dict(counts),
+            serving=[record.seconds for record in records if isinstance(record, Serving)],
+            faults=[record for record in records if isinstance(record, Fault)],
+        )  # fmt: skip
+
+
+def _doctor(journal: Path) -> list[Finding]:
+    """Under its own name, so that both words on an invariant are seen."""
+    return [
+        Finding(invariant=f"doctor {f.invariant}", title=f.title, state=f.state, detail=f.detail)
+        for f in doctor.examine(journal)
+    ]
