@@ -19,6 +19,7 @@ from tests.chaos.run import Order, Result, run
 def main() -> None:
     given = _arguments()
     faults = {"kill_agent": given.agent_kills, "kill_broker": given.broker_kills, **dict.fromkeys(OTHERS, given.others)}
+    faults |= dict.fromkeys(filter(None, given.without.split(",")), 0)
     order = Order(given.events, faults, given.seed, given.broker, given.mutant)
     folder = Path(given.folder or tempfile.mkdtemp(prefix="chaos-"))
     result = asyncio.run(run(order, folder))
@@ -32,6 +33,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--agent-kills", type=int, default=30)
     parser.add_argument("--broker-kills", type=int, default=30)
     parser.add_argument("--others", type=int, default=3, help="of every other fault, so many")
+    parser.add_argument("--without", default="", help="other faults to leave out, with commas")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--broker", choices=("mosquitto", "embedded"), default="mosquitto")
     parser.add_argument("--mutant", default="", help="plant this bug in the daemon; the run has to go red")
@@ -54,7 +56,9 @@ def show(result: Result, folder: Path) -> None:
     if result.serving:
         ordered = sorted(result.serving)
         p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
-        console.print(f"kill -> serving again: p50 {statistics.median(ordered):.2f} s, p99 {p99:.2f} s of {len(ordered)}")
+        console.print(
+            f"kill -> serving again: p50 {statistics.median(ordered):.2f} s, p99 {p99:.2f} s of {len(ordered)}"
+        )
     console.print(f"{order.events} events in {result.seconds:.0f} s, broker {order.broker}, everything in {folder}")
     if result.broken:
         console.print(f"[red]broken[/red]; again with --events {order.events} --seed {order.seed} and the same kills")

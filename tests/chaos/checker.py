@@ -14,7 +14,7 @@ from typing import TypeVar
 from runtime.journal.doctor import NAMED, Finding
 from runtime.messages import Message
 from tests.chaos.facts import Facts
-from tests.chaos.history import Acked, Effect, Fault, Left, Received, Record, Sent
+from tests.chaos.history import Acked, Effect, Fault, Left, Received, Record, Sent, Synced
 
 LATE = 3.0  # seconds on the wire that are nobody's fault: the links' delays and a stopped process
 ENDS = frozenset(("applied", "sent", "refused", "expired", "failed", "uncertain", "denied"))
@@ -40,6 +40,7 @@ def check(records: Sequence[Record], facts: Facts, envelope: Envelope) -> list[F
         ("I7", "nothing was sent after it had expired", lambda: late(records)),
         ("I11", "every command was written before and inside the envelope", lambda: outside(records, facts, envelope)),
         ("accounts", "sent = stored + quarantined + still on the way", lambda: unaccounted(records, facts)),
+        ("sync", "no acknowledgement before its commit was forced to the disk", lambda: unsynced(records)),
         ("faults", "every fault was really injected, and got over", lambda: unproven(records)),
     )
     return [_finding(name, title, list(wrong())) for name, title, wrong in checks]
@@ -147,6 +148,13 @@ def unaccounted(records: Sequence[Record], facts: Facts) -> Iterable[str]:
     )
     if len(messages) != arrived + quarantined + under_way:
         yield f"{len(messages)} sent, {arrived} stored + {quarantined} quarantined + {under_way} on the way"
+
+
+def unsynced(records: Sequence[Record]) -> Iterable[str]:
+    """Only in a traced run: each event waited for the one before, so each needed a sync of its own."""
+    for record in of(records, Synced):
+        if record.syncs < record.events:
+            yield f"{record.events} events one after the other, and {record.syncs} syncs of the journal"
 
 
 def unproven(records: Sequence[Record]) -> Iterable[str]:

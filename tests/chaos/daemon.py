@@ -1,6 +1,6 @@
 """`corrigible run` with the worker that needs no model and, if it is named, one planted bug: the process the nemesis kills.
 
-    python -m tests.chaos.daemon [--mutant NAME] run --config FILE
+python -m tests.chaos.daemon [--mutant NAME] run --config FILE
 """
 
 from __future__ import annotations

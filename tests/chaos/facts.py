@@ -53,7 +53,9 @@ def read(path: Path) -> Facts:
 
 def _commands(base: sqlite3.Connection) -> list[Commanded]:
     ends: dict[str, list[str]] = {}
-    for command, status in base.execute("SELECT command_id, status FROM outcome WHERE command_id IS NOT NULL ORDER BY seq"):
+    for command, status in base.execute(
+        "SELECT command_id, status FROM outcome WHERE command_id IS NOT NULL ORDER BY seq"
+    ):
         ends.setdefault(command, []).append(status)
     rows = base.execute(
         """SELECT c.id, c.actuator, c.action, coalesce(json_extract(p.body, '$.causes[0]'), ''), c.at

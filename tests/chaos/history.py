@@ -76,7 +76,14 @@ class Left(Message, frozen=True, kw_only=True, tag=True):
     at: float
 
 
-Record = Sent | Acked | Received | Effect | Fault | Serving | Left
+class Synced(Message, frozen=True, kw_only=True, tag=True):
+    """Events that were sent one after the other, and how often the journal was forced to the disk meanwhile."""
+
+    events: int
+    syncs: int
+
+
+Record = Sent | Acked | Received | Effect | Fault | Serving | Left | Synced
 
 
 class History:

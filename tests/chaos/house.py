@@ -83,14 +83,14 @@ def envelope() -> Envelope:
     return Envelope(values={f"{room}_heater": inside for room in ROOMS})
 
 
-def events(seed: int) -> Iterator[Sent]:
+def events(seed: int, waking: float = WAKING) -> Iterator[Sent]:
     """What the producers have to say, without end; the same for the same seed."""
     drawn = random.Random(f"events {seed}")
     for number in itertools.count():
         id, producer = f"e{number}", f"producer{number % PRODUCERS}"
         room, kind = drawn.choice(ROOMS), drawn.random()
-        topic = f"home/{room}/mood" if kind < WAKING else f"home/meter/{room}"
-        valid = not 1 - BROKEN < kind
+        topic = f"home/{room}/mood" if kind < waking else f"home/meter/{room}"
+        valid = not kind > 1 - BROKEN
         value = f'"m{number}"' if valid else "NaN"
         payload = f'{{"value": {value}, "id": "{id}"}}'.encode()
         yield Sent(id=id, producer=producer, topic=topic, payload=payload, valid=valid, at=time.time())
@@ -99,12 +99,15 @@ def events(seed: int) -> Iterator[Sent]:
 class Daemon:
     """`corrigible run`, started again whenever it dies. `command` may name a mutant."""
 
-    def __init__(self, config: Path, *, mutant: str = "", clock: Path | None = None, prefix: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, config: Path, *, mutant: str = "", clock: Path | None = None, prefix: tuple[str, ...] = ()
+    ) -> None:
         self._command = (*prefix, sys.executable, "-m", "tests.chaos.daemon", *(("--mutant", mutant) if mutant else ()))
         self._config = config
         self._clock = clock  # libfaketime's file, if the clock may jump
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
+        self._listeners: set[asyncio.Task[None]] = set()
         self.data = config.parent / "data"
         self.log = config.parent / "daemon.log"
         self.starts = 0
@@ -152,11 +155,23 @@ class Daemon:
             await asyncio.sleep(BACK)
 
     async def _start(self) -> asyncio.subprocess.Process:
-        with self.log.open("ab") as output:
-            return await asyncio.create_subprocess_exec(
-                *self._command, "run", "--config", str(self._config), cwd=ROOT, env=self._environment(),
-                stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
-            )  # fmt: skip
+        process = await asyncio.create_subprocess_exec(
+            *self._command, "run", "--config", str(self._config), cwd=ROOT, env=self._environment(),
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+        assert process.stdout is not None
+        listener = asyncio.create_task(self._write_down(process.stdout))
+        self._listeners.add(listener)
+        listener.add_done_callback(self._listeners.discard)
+        return process
+
+    async def _write_down(self, output: asyncio.StreamReader) -> None:
+        """Through a pipe, so that the daemon can still say that its disk is full."""
+        with self.log.open("ab") as file:
+            while some := await output.read(1 << 16):
+                file.write(some)
+                file.flush()
 
     def _environment(self) -> dict[str, str]:
         env = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -21,6 +21,7 @@ from tests.chaos.proxy import PUBACK, PUBLISH, Proxy
 PATIENCE = 60.0  # seconds in which a fault must show, and be got over
 LOOK = 0.02  # seconds between two looks
 STILL = 1.0  # seconds a stopped process stands still
+FULL = (b"could not store", b"disk is full", b"disk I/O error")  # what the log says when a commit failed
 PACKETS = 10  # that one fault of the link concerns
 
 
@@ -154,10 +155,10 @@ async def fill_disk(world: World) -> str:
     pid = world.daemon.pid
     if pid is None:
         return ""
-    refused = world.daemon.log.read_bytes().count(b"could not store")
+    refused = _refused(world)
     soft, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, hard))
-    seen = await until(lambda: world.daemon.log.read_bytes().count(b"could not store") > refused, limit=20.0)
+    seen = await until(lambda: _refused(world) > refused, limit=20.0)
     with contextlib.suppress(ProcessLookupError):  # it may have left meanwhile, and be back without the limit
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
     return "a commit was refused for want of room" if seen else ""
@@ -184,7 +185,7 @@ async def second_agent(world: World) -> str:
     await until(lambda: world.daemon.pid is not None)
     other = await world.daemon.start_another()
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(PATIENCE / 2):
+        async with asyncio.timeout(PATIENCE / 3):
             await other.wait()
     if other.returncode is None:
         other.kill()
@@ -209,6 +210,11 @@ def plan(events: int, counts: dict[str, int], seed: int) -> list[Step]:
     random.Random(f"plan {seed}").shuffle(kinds)
     distance = events / (len(kinds) + 1)
     return [Step(after=int(distance * (number + 1)), kind=kind) for number, kind in enumerate(kinds)]
+
+
+def _refused(world: World) -> int:
+    """Commits that failed, as the daemon tells it."""
+    return sum(world.daemon.log.read_bytes().count(words) for words in FULL)
 
 
 def _workers(pid: int | None) -> Iterator[int]:

@@ -20,7 +20,7 @@ from runtime.journal.doctor import Finding
 from tests.chaos import facts, house
 from tests.chaos.actuator import Actuators
 from tests.chaos.checker import check
-from tests.chaos.history import Fault, History, Left, Serving
+from tests.chaos.history import Fault, History, Left, Serving, Synced
 from tests.chaos.link import Link
 from tests.chaos.nemesis import FAULTS, PATIENCE, Skipped, Step, World, clock_file, plan, until
 from tests.chaos.producer import Producer
@@ -28,7 +28,6 @@ from tests.chaos.proxy import Proxy
 
 WINDOW = 64  # messages under way at once
 REST = 3 * house.EXPIRY + 10  # seconds in which everything must come to its end
-SETTLE = 90.0  # seconds the last messages have to be acknowledged
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,9 @@ class Order:
     seed: int = 0
     broker: str = "mosquitto"
     mutant: str = ""
+    waking: float = house.WAKING  # share of the events that ask for a decision
+    settle: float = 90.0  # seconds the last messages have to be acknowledged
+    traced: bool = False  # count the syncs of the journal with strace; then one event after the other, and no faults
 
 
 @dataclass
@@ -77,7 +79,8 @@ async def scene(order: Order, folder: Path) -> AsyncIterator[Stage]:
         proxy = await stack.enter_async_context(Proxy(broker.config.port).listening())
         config = house.write_config(folder, proxy.port)
         clock = clock_file(folder) if order.faults.get("jump_clock") else None
-        daemon = house.Daemon(config, mutant=order.mutant, clock=clock)
+        trace = folder / "trace"
+        daemon = house.Daemon(config, mutant=order.mutant, clock=clock, prefix=_tracing(trace) if order.traced else ())
         world = World(daemon=daemon, broker=broker, proxy=proxy, clock=clock)
         actuators = Actuators(broker.config.port, house.AGENT, history)
         await stack.enter_async_context(actuators.link.connected())
@@ -117,7 +120,7 @@ class Stage:
         striking = asyncio.create_task(self._strike(), name="chaos faults")
         with contextlib.suppress(TimeoutError):
             await striking
-            async with asyncio.timeout(SETTLE + self._order.events / 50):
+            async with asyncio.timeout(self._order.settle + self._order.events / 50):
                 await speaking
         speaking.cancel()
         await asyncio.gather(speaking, return_exceptions=True)
@@ -127,11 +130,17 @@ class Stage:
         await self._listen_for_what_is_left()
         code = await self._world.daemon.stop()
         self._history.append(Left(exit_code=code, at=time.time()))
+        if self._order.traced:
+            self._history.append(
+                Synced(events=self._order.events, syncs=_syncs(self._world.daemon.data.parent / "trace"))
+            )
 
     async def _speak(self) -> None:
-        room = asyncio.Semaphore(WINDOW)
+        room = asyncio.Semaphore(1 if self._order.traced else WINDOW)
         async with asyncio.TaskGroup() as group:
-            for number, event in enumerate(itertools.islice(house.events(self._order.seed), self._order.events)):
+            for number, event in enumerate(
+                itertools.islice(house.events(self._order.seed, self._order.waking), self._order.events)
+            ):
                 while number >= self._limit:
                     self._more.clear()
                     await self._more.wait()
@@ -168,16 +177,16 @@ class Stage:
         recovered = all_sent or await until(lambda: self._world.acked > acked)
         if kind == "kill_agent" and recovered and not all_sent:
             self._history.append(Serving(seconds=time.monotonic() - began, at=time.time()))
-        self._history.append(
-            Fault(kind=kind, evidence=evidence, skipped=skipped, recovered=recovered, at=time.time())
-        )
+        self._history.append(Fault(kind=kind, evidence=evidence, skipped=skipped, recovered=recovered, at=time.time()))
 
     async def _listen_for_what_is_left(self) -> None:
         """A newcomer at the actuators' topics hears only what the broker retains, which must be nothing."""
         heard: list[str] = []
         probe = Link(self._world.broker.config.port, "probe", ("act/+/set",), self._actuators.note_retained)
         async with asyncio.timeout(PATIENCE), probe.connected():
-            marker = Link(self._world.broker.config.port, "marker", ("chaos/marker",), lambda m: heard.append(m.topic.value))
+            marker = Link(
+                self._world.broker.config.port, "marker", ("chaos/marker",), lambda m: heard.append(m.topic.value)
+            )
             async with marker.connected():
                 await marker.publish("chaos/marker", b"")  # retained messages come with the subscription, before this
                 await until(lambda: heard, limit=5.0)
@@ -201,3 +210,12 @@ def _doctor(journal: Path) -> list[Finding]:
         Finding(invariant=f"doctor {f.invariant}", title=f.title, state=f.state, detail=f.detail)
         for f in doctor.examine(journal)
     ]
+
+
+def _tracing(file: Path) -> tuple[str, ...]:
+    return ("strace", "-f", "-qq", "-y", "-e", "trace=fdatasync,fsync", "-e", "signal=none", "-o", str(file))
+
+
+def _syncs(file: Path) -> int:
+    """How often the journal's log was forced to the disk."""
+    return sum("journal.db-wal" in line for line in file.read_text().splitlines())
