@@ -201,7 +201,8 @@ FAULTS: dict[str, Cause] = {
     "double_commands": double_commands, "slow_link": slow_link, "fill_disk": fill_disk, "jump_clock": jump_clock,
     "second_agent": second_agent,
 }  # fmt: skip
-OTHERS = tuple(kind for kind in FAULTS if kind not in ("kill_agent", "kill_broker"))
+# under libfaketime the daemon here gets so slow that its publishes time out: on demand only (`--clock-jumps`)
+OTHERS = tuple(kind for kind in FAULTS if kind not in ("kill_agent", "kill_broker", "jump_clock"))
 
 
 def plan(events: int, counts: dict[str, int], seed: int) -> list[Step]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
+import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -17,16 +19,22 @@ from plugins.broker import Broker
 from runtime.config import BrokerConfig
 from runtime.journal import doctor
 from runtime.journal.doctor import Finding
+from runtime.messages import Message
 from tests.chaos import facts, house
 from tests.chaos.actuator import Actuators
 from tests.chaos.checker import check
 from tests.chaos.history import Fault, History, Left, Serving, Synced
 from tests.chaos.link import Link
+from tests.chaos.mutants import MUTANTS
 from tests.chaos.nemesis import FAULTS, PATIENCE, Skipped, Step, World, clock_file, plan, until
 from tests.chaos.producer import Producer
 from tests.chaos.proxy import Proxy
 
+EVERY = 30.0  # seconds between two faults of a soak
+RATE = 100.0  # events a second of a soak
+SAMPLE = 5.0  # seconds between two looks at memory and descriptors
 WINDOW = 64  # messages under way at once
+PAGE = os.sysconf("SC_PAGE_SIZE")  # bytes
 REST = 3 * house.EXPIRY + 10  # seconds in which everything must come to its end
 
 
@@ -41,7 +49,17 @@ class Order:
     mutant: str = ""
     waking: float = house.WAKING  # share of the events that ask for a decision
     settle: float = 90.0  # seconds the last messages have to be acknowledged
+    duration: float = 0.0  # seconds; > 0: a soak, without end of events and with a fault every `EVERY` seconds
     traced: bool = False  # count the syncs of the journal with strace; then one event after the other, and no faults
+
+
+class Sample(Message, frozen=True, kw_only=True):
+    """The daemon's process at one moment."""
+
+    pid: int
+    at: float
+    rss: float  # MB
+    descriptors: int
 
 
 @dataclass
@@ -52,6 +70,7 @@ class Result:
     counts: dict[str, int]
     serving: list[float] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
 
     @property
     def broken(self) -> list[Finding]:
@@ -112,12 +131,13 @@ class Stage:
         self._actuators, self._history = actuators, history
         self._limit = 0  # events that may be sent before the next fault
         self._more = asyncio.Event()
+        self.samples: list[Sample] = []
         self.steps: list[Step] = plan(order.events, order.faults, order.seed)
 
     async def play(self) -> None:
         """Events and faults until all events are acknowledged, then rest."""
         speaking = asyncio.create_task(self._speak(), name="chaos events")
-        striking = asyncio.create_task(self._strike(), name="chaos faults")
+        striking = asyncio.create_task(self._soak() if self._order.duration else self._strike(), name="chaos faults")
         with contextlib.suppress(TimeoutError):
             await striking
             async with asyncio.timeout(self._order.settle + self._order.events / 50):
@@ -157,6 +177,21 @@ class Stage:
             self._allow(self._order.events if step is self.steps[-1] else step.after + 4 * WINDOW)
             await self.strike(step.kind)
         self._allow(self._order.events)
+
+    async def _soak(self) -> None:
+        """A fault drawn from the seed every EVERY seconds; events at a steady rate; a look at the process in between."""
+        drawn = random.Random(f"soak {self._order.seed}")
+        kinds = [kind for kind, count in sorted(self._order.faults.items()) if count]
+        began = due = time.monotonic()
+        while (now := time.monotonic()) < began + self._order.duration:
+            self._allow(int((now - began) * RATE))
+            if pid := self._world.daemon.pid:
+                self.samples += sampled(pid)
+            if now >= due + EVERY and kinds:
+                due = now
+                self._allow(self._limit + WINDOW)
+                await self.strike(drawn.choice(kinds))
+            await asyncio.sleep(SAMPLE / 5)
 
     def _allow(self, limit: int) -> None:
         self._limit = max(self._limit, limit)
@@ -200,7 +235,7 @@ class Stage:
         return Result(
             self._order, findings, 0.0, dict(counts),
             serving=[record.seconds for record in records if isinstance(record, Serving)],
-            faults=[record for record in records if isinstance(record, Fault)],
+            faults=[record for record in records if isinstance(record, Fault)], samples=self.samples,
         )  # fmt: skip
 
 
@@ -212,6 +247,16 @@ def _doctor(journal: Path) -> list[Finding]:
     ]
 
 
+def sampled(pid: int) -> list[Sample]:
+    """One look; none if it is gone."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    except OSError:
+        return []
+    return [Sample(pid=pid, at=time.monotonic(), rss=pages * PAGE / 1e6, descriptors=descriptors)]
+
+
 def _tracing(file: Path) -> tuple[str, ...]:
     return ("strace", "-f", "-qq", "-y", "-e", "trace=fdatasync,fsync", "-e", "signal=none", "-o", str(file))
 
@@ -219,3 +264,12 @@ def _tracing(file: Path) -> tuple[str, ...]:
 def _syncs(file: Path) -> int:
     """How often the journal's log was forced to the disk."""
     return sum("journal.db-wal" in line for line in file.read_text().splitlines())
+
+
+async def hunt(mutant: str, folder: Path, *, broker: str = "mosquitto", seed: int = 5) -> Result:
+    """A small run with a planted bug and just the faults that bring it to light."""
+    bug = MUTANTS[mutant]
+    events = 40 if bug.traced else 300
+    return await run(
+        Order(events, bug.needs, seed, broker, mutant=mutant, waking=0.4, settle=20.0, traced=bug.traced), folder
+    )
