@@ -98,9 +98,9 @@ def endless(facts: Facts) -> Iterable[str]:
 def doubled(records: Sequence[Record], facts: Facts) -> Iterable[str]:
     """I6: a command id took effect once, one observation moves an actuator once, `applied` was not made up."""
     effects = of(records, Effect)
-    for (actuator, command), times in Counter((e.actuator, e.command) for e in effects).items():
+    for (actuator, id), times in Counter((e.actuator, e.command) for e in effects).items():
         if times > 1:
-            yield f"command {command} took effect {times} times at {actuator}"
+            yield f"command {id} took effect {times} times at {actuator}"
     done = {effect.command for effect in effects}
     causes = Counter((c.cause, c.actuator) for c in facts.commands if c.cause and c.id in done)
     for (cause, actuator), times in causes.items():

@@ -258,7 +258,7 @@ def sampled(pid: int) -> list[Sample]:
 
 
 def _tracing(file: Path) -> tuple[str, ...]:
-    return ("strace", "-f", "-qq", "-y", "-e", "trace=fdatasync,fsync", "-e", "signal=none", "-o", str(file))
+    return ("strace", "-D", "-f", "-qq", "-y", "-e", "trace=fdatasync,fsync", "-e", "signal=none", "-o", str(file))
 
 
 def _syncs(file: Path) -> int:
