@@ -114,7 +114,7 @@ async def scene(order: Order, folder: Path) -> AsyncIterator[Stage]:
 
 
 async def _broker(order: Order, folder: Path, stack: AsyncExitStack) -> Broker:
-    broker = await brokers.start(BrokerConfig(mode=order.broker, port=0), folder)  # type: ignore[arg-type]
+    broker = await brokers.start(BrokerConfig(mode=order.broker, port=0), folder)
     stack.push_async_callback(broker.stop)
     keeper = asyncio.create_task(broker.run(), name="chaos broker")
     stack.callback(keeper.cancel)
