@@ -305,7 +305,7 @@ MUTANTS = {
     "second_command": Mutant(second_command, "I6"),
     "normal_sync": Mutant(normal_sync, "sync", traced=True),
     "never_perceives_some": Mutant(never_perceives_some, "I4"),
-    "stays_dead": Mutant(stays_dead, "faults", {"cut_link": 1}),
+    "stays_dead": Mutant(stays_dead, "I3", {"cut_link": 1}),
 }
 PENDING = {
     "resend_of_one_shot": "one-shot commands are being built (issue 5, outbound delivery)",
