@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # llama.cpp is built from source for the benchmarks; its AMX kernels crash on some machines
 export CMAKE_ARGS := -DGGML_AMX_TILE=OFF -DGGML_AMX_INT8=OFF -DGGML_AMX_BF16=OFF
 
-.PHONY: install run demo test lint types check bench evaluate clean
+.PHONY: install run demo test lint types check chaos bench evaluate clean
 install: .venv/installed
 
 # torch first and by itself, so that an installed CPU build (or the one pip finds) is kept by all that follows.
@@ -37,6 +37,12 @@ types: install
 	$(BIN)/mypy
 
 check: lint types test
+
+# CHAOS="--events 100000 --agent-kills 100 --broker-kills 100 --seed 2", or "--duration 7200" for a soak
+CHAOS ?= --events 30000 --agent-kills 30 --broker-kills 30
+chaos: install
+	$(BIN)/python -m tests.chaos $(CHAOS)
+	$(BIN)/python -m tests.chaos --mutants
 
 bench: install
 	$(BIN)/pip install -q -e ".[bench]" -c constraints.txt

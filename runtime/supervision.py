@@ -79,6 +79,8 @@ async def supervise(child: Child, run: Callable[[], Awaitable[None]]) -> None:
         try:
             await run()
         except Exception as error:  # the border: whatever a plugin raises stops here
+            if _told_to_end():
+                raise asyncio.CancelledError from error
             wait = child.failed(error)
         else:
             child.state = "finished"
@@ -90,3 +92,9 @@ async def supervise(child: Child, run: Callable[[], Awaitable[None]]) -> None:
         child.state = "restarting"
         log.warning("failed, restarting", task=child.name, error=child.error, seconds=round(wait, 1))
         await asyncio.sleep(wait)
+
+
+def _told_to_end() -> bool:
+    """Our end and a failure came together: a task group raises the failure then and keeps the cancellation to itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -132,3 +132,32 @@ def test_what_people_can_mend_and_what_is_our_fault_have_different_codes() -> No
     assert ours(ExceptionGroup("", [ExceptionGroup("", [Unavailable("the port is taken")])]))
     assert not ours(ExceptionGroup("", [supervision.Escalated("shadow failed")]))
     assert SOFTWARE == 70
+
+
+async def test_a_stop_that_comes_together_with_a_failure_is_a_stop() -> None:
+    """A task group that fails while it is cancelled raises its failure only. Found by `make chaos` on a full disk: the
+    plugin lived on without the stages, acknowledged, and no signal ended the daemon."""
+    child, runs, failing = Child("sensor"), list[int](), asyncio.Event()
+
+    async def fails_at_its_end() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise OSError("the disk is full")
+
+    async def run() -> None:
+        runs.append(1)
+        if len(runs) > 1:
+            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fails_at_its_end())
+            failing.set()
+
+    task = asyncio.create_task(supervise(child, run))
+    async with asyncio.timeout(SAFETY):
+        await failing.wait()
+        await asyncio.sleep(0)  # the task in the group has begun
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert runs == [1]

@@ -1,0 +1,87 @@
+"""What the journal says, read once and read-only after the daemon is gone: the other half of what the checker compares."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from runtime.messages import Message
+
+
+class Commanded(Message, frozen=True, kw_only=True):
+    id: str
+    actuator: str
+    value: str
+    cause: str  # the observation that woke its percept
+    at: float
+    statuses: tuple[str, ...]  # of its outcomes, in order
+
+
+class Facts(Message, frozen=True, kw_only=True):
+    stored: tuple[tuple[str, bytes], ...]  # id and payload of every observation
+    quarantined: tuple[bytes, ...]  # payloads
+    unperceived: tuple[str, ...] = ()
+    undecided: tuple[str, ...] = ()  # percepts
+    unanswered: tuple[str, ...] = ()  # decisions without command and outcome
+    commands: tuple[Commanded, ...] = ()
+
+
+def read(path: Path) -> Facts:
+    """Everything the checker asks for, in one read transaction."""
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as base:
+
+        def column(sql: str) -> tuple[str, ...]:
+            return tuple(value for (value,) in base.execute(sql))
+
+        base.execute("BEGIN")
+        return Facts(
+            stored=tuple(base.execute("SELECT id, payload FROM observation")),
+            quarantined=tuple(payload for (payload,) in base.execute("SELECT payload FROM quarantined")),
+            unperceived=column("SELECT id FROM observation WHERE perceived = 0"),
+            undecided=column(
+                "SELECT p.id FROM percept p LEFT JOIN decision d ON d.percept_id = p.id WHERE d.id IS NULL"
+            ),
+            unanswered=column(
+                """SELECT d.id FROM decision d WHERE NOT EXISTS (SELECT 1 FROM command c WHERE c.decision_id = d.id)
+                   AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.decision_id = d.id)"""
+            ),
+            commands=tuple(_commands(base)),
+        )
+
+
+def _commands(base: sqlite3.Connection) -> list[Commanded]:
+    ends: dict[str, list[str]] = {}
+    for command, status in base.execute(
+        "SELECT command_id, status FROM outcome WHERE command_id IS NOT NULL ORDER BY seq"
+    ):
+        ends.setdefault(command, []).append(status)
+    rows = base.execute(
+        """SELECT c.id, c.actuator, c.action, coalesce(json_extract(p.body, '$.causes[0]'), ''), c.at
+           FROM command c LEFT JOIN decision d ON d.id = c.decision_id LEFT JOIN percept p ON p.id = d.percept_id"""
+    )
+    return [
+        Commanded(
+            id=id, actuator=actuator, value=_value(action), cause=cause, at=at, statuses=tuple(ends.get(id, ()))
+        )
+        for id, actuator, action, cause, at in rows
+    ]  # fmt: skip
+
+
+def _value(action: str) -> str:
+    arguments = json.loads(action).get("arguments", {})
+    return str(next(iter(arguments.values()), ""))
+
+
+def newest(path: Path) -> float:
+    """The latest time an observation carries; 0 without any."""
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as base:
+        return float(base.execute("SELECT coalesce(max(at), 0) FROM observation").fetchone()[0])
+
+
+def at_rest(path: Path) -> bool:
+    """Whether everything that came in has its end."""
+    facts = read(path)
+    open_commands = [command for command in facts.commands if not command.statuses]
+    return not (facts.unperceived or facts.undecided or facts.unanswered or open_commands)

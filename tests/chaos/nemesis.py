@@ -1,0 +1,253 @@
+"""What befalls the daemon, in an order drawn from a seed: every fault returns the evidence that it really happened."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import resource
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from plugins.broker import Broker
+from runtime.messages import Message
+from tests.chaos.house import FAKETIME, Daemon
+from tests.chaos.proxy import PUBACK, PUBLISH, Proxy
+
+PATIENCE = 60.0  # seconds in which a fault must show, and be got over
+LOOK = 0.02  # seconds between two looks
+STILL = 1.0  # seconds a stopped process stands still
+FULL = (b"could not store", b"disk is full", b"disk I/O error")  # what the log says when a commit failed
+PACKETS = 10  # that one fault of the link concerns
+
+
+class Skipped(Exception):
+    """This fault cannot be tried here; the sentence says why."""
+
+
+@dataclass
+class World:
+    """What the nemesis can lay hands on. `acked` grows with every acknowledged message."""
+
+    daemon: Daemon
+    broker: Broker
+    proxy: Proxy
+    clock: Path | None = None
+    acked: int = 0
+
+    def acknowledged(self) -> None:
+        self.acked += 1
+
+
+class Step(Message, frozen=True, kw_only=True):
+    """A fault of the plan: once so many messages are acknowledged."""
+
+    after: int
+    kind: str
+
+
+Cause = Callable[[World], Awaitable[str]]
+
+
+async def until(condition: Callable[[], object], limit: float = PATIENCE) -> bool:
+    """Whether it came true in time."""
+    end = time.monotonic() + limit
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        await asyncio.sleep(LOOK)
+    return True
+
+
+async def kill_agent(world: World) -> str:
+    exits, pid = len(world.daemon.exits), world.daemon.pid
+    if pid is None:
+        return ""
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: len(world.daemon.exits) > exits)
+    died = world.daemon.exits[exits:]
+    return f"process {pid} died of signal 9" if died[:1] == [-signal.SIGKILL] else ""
+
+
+async def kill_broker(world: World) -> str:
+    restarts, pid = world.broker.restarts, world.broker.pid
+    if pid is None:
+        return ""
+    os.kill(pid, signal.SIGKILL)
+    started = await until(lambda: world.broker.restarts > restarts)
+    return f"broker {pid} died and another runs" if started and world.broker.pid != pid else ""
+
+
+async def kill_policy(world: World) -> str:
+    """The worker: the daemon has to start another by itself."""
+    await until(lambda: list(_workers(world.daemon.pid)))
+    before = list(_workers(world.daemon.pid))
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    back = await until(lambda: any(pid not in before for pid in _workers(world.daemon.pid)))
+    return f"worker {before} died and another runs" if before and back else ""
+
+
+async def stop_agent(world: World) -> str:
+    pid = world.daemon.pid
+    if pid is None:
+        return ""
+    os.kill(pid, signal.SIGSTOP)
+    await until(lambda: _state(pid) == "T")
+    state = _state(pid)
+    await asyncio.sleep(STILL)  # the fault itself
+    os.kill(pid, signal.SIGCONT)
+    return f"process {pid} was in state T for {STILL:.0f} s" if state == "T" else ""
+
+
+async def cut_link(world: World) -> str:
+    greeted = _greeted(world)
+    cut = world.proxy.cut()
+    back = await until(lambda: _greeted(world) > greeted)
+    return f"{cut} connections reset, a session taken up again" if cut and back else ""
+
+
+async def black_hole(world: World) -> str:
+    """The link takes everything and delivers nothing; then it breaks, as what was swallowed left gaps in the stream."""
+    swallowed = world.proxy.done["swallowed"]
+    world.proxy.swallow()
+    shown = await until(lambda: world.proxy.done["swallowed"] >= swallowed + PACKETS, limit=5.0)
+    world.proxy.spare()
+    cut = await cut_link(world)
+    lost = world.proxy.done["swallowed"] - swallowed
+    return f"{lost} packets swallowed, {cut}" if (shown or lost) and cut else ""
+
+
+async def lose_acks(world: World) -> str:
+    """The broker never hears that we have it, and must say it again on the next connection."""
+    return await _harm(world, "lose", ("up", PUBACK), cut=True)
+
+
+async def double_messages(world: World) -> str:
+    return await _harm(world, "double", ("down", PUBLISH))
+
+
+async def double_commands(world: World) -> str:
+    return await _harm(world, "double", ("up", PUBLISH))
+
+
+async def slow_link(world: World) -> str:
+    return await _harm(world, "delay", ("down", PUBLISH))
+
+
+async def _harm(world: World, harm: str, packets: tuple[str, int], *, cut: bool = False) -> str:
+    before = world.proxy.done[harm]
+    world.proxy.harm(harm, packets[0], packets[1], PACKETS)  # type: ignore[arg-type]
+    await until(lambda: world.proxy.done[harm] >= before + PACKETS, limit=10.0)
+    world.proxy.spare()
+    done = world.proxy.done[harm] - before
+    reset = await cut_link(world) if cut else ""
+    return f"{harm}: {done} packets{', ' + reset if reset else ''}" if done and (reset or not cut) else ""
+
+
+async def fill_disk(world: World) -> str:
+    """No file of the daemon may grow any more (RLIMIT_FSIZE), until a commit failed; then there is room again."""
+    pid = world.daemon.pid
+    if pid is None:
+        return ""
+    refused = _refused(world)
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, hard))
+    seen = await until(lambda: _refused(world) > refused, limit=20.0)
+    with contextlib.suppress(ProcessLookupError):  # it may have left meanwhile, and be back without the limit
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
+    return "a commit was refused for want of room" if seen else ""
+
+
+async def jump_clock(world: World) -> str:
+    """The wall clock of the daemon goes an hour ahead, and back; the monotonic one goes on."""
+    if world.clock is None:
+        raise Skipped("libfaketime is not installed (apt install faketime)")
+    wrong = world.clock.with_suffix(".seen")
+    wrong.unlink(missing_ok=True)
+    _set_clock(world.clock, "+3600")
+    acked = world.acked
+    await until(lambda: world.acked > acked + PACKETS, limit=10.0)
+    _set_clock(world.clock, "+0")
+    from tests.chaos.facts import newest
+
+    ahead = newest(world.daemon.data / "journal.db") - time.time()
+    return f"the journal holds a time {ahead:.0f} s ahead" if ahead > 1800 else ""
+
+
+async def second_agent(world: World) -> str:
+    """Somebody starts the daemon once more on the same data: it has to leave, with a sentence."""
+    await until(lambda: world.daemon.pid is not None)
+    other = await world.daemon.start_another()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE / 3):
+            await other.wait()
+    if other.returncode is None:
+        other.kill()
+        await other.wait()
+        return ""
+    refused = b"another Corrigible" in world.daemon.log.read_bytes()
+    return f"the second one left with {other.returncode}" if refused and other.returncode == 1 else ""
+
+
+FAULTS: dict[str, Cause] = {
+    "kill_agent": kill_agent, "kill_broker": kill_broker, "kill_policy": kill_policy, "stop_agent": stop_agent,
+    "cut_link": cut_link, "black_hole": black_hole, "lose_acks": lose_acks, "double_messages": double_messages,
+    "double_commands": double_commands, "slow_link": slow_link, "fill_disk": fill_disk, "jump_clock": jump_clock,
+    "second_agent": second_agent,
+}  # fmt: skip
+# under libfaketime the daemon here gets so slow that its publishes time out: on demand only (`--clock-jumps`)
+OTHERS = tuple(kind for kind in FAULTS if kind not in ("kill_agent", "kill_broker", "jump_clock"))
+
+
+def plan(events: int, counts: dict[str, int], seed: int) -> list[Step]:
+    """The faults, evenly over the run, in an order that hangs on the seed alone."""
+    kinds = [kind for kind, count in sorted(counts.items()) for _ in range(count)]
+    random.Random(f"plan {seed}").shuffle(kinds)
+    distance = events / (len(kinds) + 1)
+    return [Step(after=int(distance * (number + 1)), kind=kind) for number, kind in enumerate(kinds)]
+
+
+def _greeted(world: World) -> int:
+    """How often the broker welcomed the agent."""
+    return world.proxy.done["sessions new"] + world.proxy.done["sessions resumed"]
+
+
+def _refused(world: World) -> int:
+    """Commits that failed, as the daemon tells it."""
+    return sum(world.daemon.log.read_bytes().count(words) for words in FULL)
+
+
+def _workers(pid: int | None) -> Iterator[int]:
+    """The policy worker among a process's children."""
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            for child in (thread / "children").read_text().split():
+                if b"tests.chaos.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    yield int(child)
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0]
+    except OSError:
+        return ""
+
+
+def _set_clock(file: Path, offset: str) -> None:
+    """At once and whole: libfaketime reads it at every call."""
+    new = file.with_suffix(".new")
+    new.write_text(offset + "\n")
+    new.rename(file)
+
+
+def clock_file(folder: Path) -> Path | None:
+    """Where the daemon's offset is read from; None without libfaketime."""
+    if not FAKETIME:
+        return None
+    _set_clock(folder / "clock", "+0")
+    return folder / "clock"
