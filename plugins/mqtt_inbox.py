@@ -70,8 +70,14 @@ class Inbox:
                 # not in the group: what is on its way into the journal gets there although the connection is lost
                 task = asyncio.create_task(self._take(message), name="mqtt message")
                 self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                task.add_done_callback(self._ended)
                 await under_way.put((message, task))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """What went wrong is raised where it is acknowledged, if the connection still stands; it comes again either way."""
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     async def _acknowledge(
         self, client: DurableClient, under_way: asyncio.Queue[tuple[aiomqtt.Message, asyncio.Task[None]]]

@@ -17,6 +17,7 @@ from plugins.mqtt_client import DurableClient, Refused
 from runtime.messages import Action, encode_arguments
 
 LIMIT = 10_000  # messages that wait for a connection; beyond it the oldest is dropped
+PRODUCERS = 1000  # that can be waiting for an acknowledgement at once
 log = structlog.get_logger("mqtt")
 
 
@@ -44,7 +45,8 @@ class Outbox:
 
     def acknowledge(self, topic: str, identity: str) -> None:
         """Tell a producer that a message of theirs is in the journal; what comes together is told together."""
-        self._ids.setdefault(topic, []).append(identity)
+        if topic in self._ids or len(self._ids) < PRODUCERS:  # the others send again
+            self._ids.setdefault(topic, []).append(identity)
         self._some.set()
 
     async def run(self, client: DurableClient) -> None:

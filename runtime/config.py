@@ -12,11 +12,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from runtime.errors import BadConfig
 from runtime.hours import spans
 
+SECRET = ("password", "token", "secret")  # parts of names whose values no error repeats
 Mode = Literal["observe", "apprentice", "confirm", "act"]
 
 
@@ -421,6 +428,8 @@ def load(path: Path | None, **overrides: Any) -> Config:
         return FromFile(**overrides)
     except ValidationError as error:
         raise BadConfig(explain(error, str(path or "the environment"))) from None
+    except SettingsError as error:  # a variable that should be JSON; the text names it, without its value
+        raise BadConfig(f"the environment: {error}") from None
 
 
 def _check_readable(path: Path) -> None:
@@ -439,7 +448,9 @@ def explain(error: ValidationError, where: str) -> str:
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
         return f"{where}: unknown key {key!r}{nearest(path[-1], _keys(path[:-1]))}"
-    return f"{where}: {key}: {first['msg']} (it is {first['input']!r})"
+    if any(part in key.lower() for part in SECRET) or isinstance(first["input"], dict | list):
+        return f"{where}: {key}: {first['msg']}"
+    return f"{where}: {key}: {first['msg']} (it is {first['input']!r:.100})"
 
 
 def nearest(key: str, valid: list[str]) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -12,25 +14,30 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from runtime.config import LogConfig
 
 QUIET = ("uvicorn", "asyncio", "aiomqtt", "mqtt", "sse_starlette", "httpx", "httpcore", "aiosqlite")
-SECRETS = ("password", "token", "secret", "authorization")
+SECRETS = ("password", "token", "secret", "authorization", "api_key")  # ends of names
+LOGIN = re.compile(r"//[^/@\s]+@")  # of an address
+SHORTEST = 4  # characters of a secret that is looked for; a shorter one is part of many words
 LONGEST = 2000  # characters of one value in a line; payloads come from outside
 
 
-def setup(config: LogConfig) -> None:
-    """Let structlog and the standard library's loggers write the same lines. Calling it again replaces the first."""
+def setup(config: LogConfig, secrets: Sequence[str] = ()) -> None:
+    """Let structlog and the standard library's loggers write the same lines, without these `secrets`. Calling it again replaces
+    the first."""
     text = config.format == "text" or (config.format == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if text else "iso", utc=not text),
-        _redact,
     ]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_ending(text, config.level)],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_ending(text, config.level, secrets),
+            ],
         )
     )
     logging.basicConfig(handlers=[handler], level=config.level.upper(), force=True)
@@ -44,13 +51,15 @@ def setup(config: LogConfig) -> None:
     )
 
 
-def _ending(text: bool, level: str) -> Sequence[Processor]:
+def _ending(text: bool, level: str, secrets: Sequence[str]) -> Sequence[Processor]:
+    redact = _redact([secret for secret in secrets if len(secret) >= SHORTEST])
     if not text:
-        return (structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False))
+        return (structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer(ensure_ascii=False))
     renderer = structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
     )
-    return (renderer,) if level == "debug" else (_brief, renderer)
+    shown = structlog.processors.format_exc_info if level == "debug" else _brief
+    return (shown, redact, renderer)
 
 
 def _brief(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -64,10 +73,27 @@ def _brief(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def _redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    for key, value in event.items():
-        if key.lower() in SECRETS:
-            event[key] = "***"
-        elif isinstance(value, str) and len(value) > LONGEST:
-            event[key] = f"{value[:LONGEST]}… ({len(value)} characters)"
-    return event
+def _redact(known: Sequence[str]) -> Processor:
+    """The last look at a line: nothing that is called a secret, is one that we know, or stands before the `@` of an address;
+    and nothing longer than a person reads. Exceptions are text by now."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: "***" if _secret(key) else clean(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(inner) for inner in value]
+        if not isinstance(value, str):
+            return value
+        for secret in known:
+            value = value.replace(secret, "***")
+        value = LOGIN.sub("//***@", value)
+        return value if len(value) <= LONGEST else f"{value[:LONGEST]}… ({len(value)} characters)"
+
+    def processor(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        return dict(clean(dict(event)))
+
+    return processor
+
+
+def _secret(key: object) -> bool:
+    return str(key).lower().endswith(SECRETS)

@@ -69,3 +69,18 @@ def test_two_plugins_need_two_names(tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match="two plugins are called"):
         plugins.load(twice, context)
     assert len(plugins.load([*twice[:1], {**twice[0], "name": "other"}], context)) == 2
+
+
+@pytest.mark.parametrize("name", ["PASSWORD__X", "USERNAME__TOKEN"])
+def test_no_error_repeats_a_secret(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"CORRIGIBLE_BROKER__{name}", "canary")
+    with pytest.raises(BadConfig) as error:
+        config.load(None)
+    assert "canary" not in str(error.value)
+
+
+def test_a_variable_that_is_no_json_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORRIGIBLE_BROKER", '{"password": "canary"')
+    with pytest.raises(BadConfig, match=r"the environment: .*broker") as error:
+        config.load(None)
+    assert "canary" not in str(error.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging as standard
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import structlog
@@ -48,3 +49,25 @@ def test_level_holds_for_libraries_too(capsys: pytest.CaptureFixture[str]) -> No
     standard.getLogger("uvicorn.error").info("quiet")
     standard.getLogger("asyncio").error("loud")
     assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["loud"]
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_a_secret_is_in_no_line_however_it_comes(capsys: pytest.CaptureFixture[str], form: Any, level: Any) -> None:
+    logging.setup(LogConfig(format=form, level=level), ["canary-1"])
+    log = structlog.get_logger("app")
+    log.info(
+        "given",
+        api_key="canary-2",
+        broker_password="canary-2",
+        config={"password": "canary-2", "hosts": ["x:canary-1"]},
+    )
+    log.info("mqtt://user:canary-2@host/ canary-1", url="mqtt://user:canary-2@host/")
+    try:
+        raise ValueError("login with canary-1 refused at tcp://u:canary-2@h")
+    except ValueError:
+        log.exception("failed")
+    standard.getLogger("uvicorn.error").error("canary-1 and %s", "canary-1")
+    shown = capsys.readouterr().err
+    assert "canary" not in shown
+    assert "refused" in shown

@@ -26,7 +26,7 @@ def run(
     from runtime import logging
 
     settings = link.settings(config)
-    logging.setup(settings.log)
+    logging.setup(settings.log, [settings.broker.password.get_secret_value()])
     asyncio.run(daemon.run(settings, safe=safe))
 
 

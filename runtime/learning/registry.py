@@ -109,6 +109,7 @@ class Registry:
 
     def _store(self, job: Path, target: Path, manifest: Manifest) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
+        _sync(self.root.parent)
         staged = target.with_suffix(".new")
         shutil.rmtree(staged, ignore_errors=True)
         _copy(job / jobs.ADAPTER, staged, manifest.files)
@@ -116,6 +117,7 @@ class Registry:
             _copy(job / jobs.JUDGED, staged / jobs.JUDGED, manifest.judged)
         jobs.write_atomically(staged / MANIFEST, replace(manifest, seal=_seal(manifest)))
         _sync(staged / MANIFEST)
+        _sync(staged)
         shutil.rmtree(target, ignore_errors=True)  # a half-made one from before a crash
         staged.rename(target)
         _sync(self.root)
