@@ -1,6 +1,7 @@
 """Devices that write down every command they are told and every effect it had, and confirm it; some stay deaf to some.
 
-A device remembers the command ids it carried out: the same one again has no second effect, and is confirmed again.
+A heater remembers the command ids it carried out: the same one again has no second effect, and is confirmed again. A bell
+remembers nothing: it rings whenever it is told.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from runtime.messages import portion
 from tests.chaos.history import Effect, History, Received
 from tests.chaos.link import Link, body, told
 
+ONCE = "_bell"  # devices that are told once
+MUTE = 0.4  # share of the commands that ring a bell and are not confirmed
 DEAF = 0.03  # share of the commands that are neither carried out nor confirmed, however often they come
 
 
@@ -31,14 +34,17 @@ class Actuators:
     def _heard(self, message: aiomqtt.Message) -> None:
         received = understood(message)
         self._history.append(received)
-        if received.retained or (received.command and portion(received.command) < DEAF):
+        once, drawn = received.actuator.endswith(ONCE), portion(received.command)
+        if received.retained or (received.command and drawn < DEAF):
             return
         key = (received.actuator, received.command)
-        if key not in self._done:
+        if key not in self._done or once:
             self._done.add(key)
             self._history.append(
                 Effect(actuator=received.actuator, command=received.command, value=received.value, at=received.at)
             )
+        if once and drawn < MUTE:
+            return
         task = asyncio.create_task(self._confirm(received.command))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -59,6 +65,7 @@ def understood(message: aiomqtt.Message) -> Received:
         command=properties.get("cmd_id", ""),
         value=body(message).decode(errors="replace"),
         not_after=float(properties.get("not_after", "inf")),
+        fence=int(properties.get("fence", 0)),
         retained=message.retain,
         at=time.time(),
     )

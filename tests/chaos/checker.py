@@ -101,6 +101,7 @@ def doubled(records: Sequence[Record], facts: Facts) -> Iterable[str]:
     for (actuator, id), times in Counter((e.actuator, e.command) for e in effects).items():
         if times > 1:
             yield f"command {id} took effect {times} times at {actuator}"
+    yield from fenced(of(records, Received))
     done = {effect.command for effect in effects}
     causes = Counter((c.cause, c.actuator) for c in facts.commands if c.cause and c.id in done)
     for (cause, actuator), times in causes.items():
@@ -111,6 +112,15 @@ def doubled(records: Sequence[Record], facts: Facts) -> Iterable[str]:
             yield f"command {command.id} is called applied, but {command.actuator} never did it"
         if command.statuses.count("applied") > 1:
             yield f"command {command.id} was applied {command.statuses.count('applied')} times"
+
+
+def fenced(received: Sequence[Received]) -> Iterable[str]:
+    """Part of I6: every command carries a fence, and none a smaller one than a command before it at the same actuator."""
+    highest: dict[str, int] = {}
+    for one in received:
+        if one.fence < max(1, highest.get(one.actuator, 1)):
+            yield f"{one.command} came to {one.actuator} with the fence {one.fence}, after {highest.get(one.actuator, 'none')}"
+        highest[one.actuator] = max(one.fence, highest.get(one.actuator, 0))
 
 
 def late(records: Sequence[Record]) -> Iterable[str]:

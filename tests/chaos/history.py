@@ -39,6 +39,7 @@ class Received(Message, frozen=True, kw_only=True, tag=True):
     command: str
     value: str
     not_after: float
+    fence: int = 0
     retained: bool = False
     at: float
 

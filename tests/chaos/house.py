@@ -71,6 +71,13 @@ minimum = 10
 maximum = 30
 step = 1
 confirm = "ack"
+[[plugin.actuators]]
+name = "{room}_bell"
+scope = "{room}"
+topic = "act/{room}_bell/set"
+values = ["ring", "chime", "knock", "buzz", "gong", "horn"]
+confirm = "ack"
+once = true
 """
 
 
@@ -85,7 +92,10 @@ def write_config(folder: Path, port: int) -> Path:
 
 def envelope() -> Envelope:
     inside = frozenset(str(value) for value in range(10, HOT))
-    return Envelope(values={f"{room}_heater": inside for room in ROOMS})
+    bells = frozenset(("ring", "chime", "knock", "buzz", "gong", "horn"))
+    return Envelope(
+        values={name: told for room in ROOMS for name, told in ((f"{room}_heater", inside), (f"{room}_bell", bells))}
+    )
 
 
 def events(seed: int, waking: float = WAKING) -> Iterator[Sent]:

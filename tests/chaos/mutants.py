@@ -287,7 +287,34 @@ def stays_dead() -> None:
     _put(Mqtt, "sense", new)
 
 
+def resend_of_one_shot() -> None:
+    """What may be told once is told until somebody answers."""
+    _put(Mqtt, "_once", lambda old: Mqtt._until_done)
+
+
+def sending_forgotten() -> None:
+    """After a crash a command that was about to leave is sent like any other."""
+
+    def new(old: Any) -> Any:
+        async def unsettled(self: Journal) -> list[tuple[Command, str]]:
+            return [(command, "" if status == "sending" else status) for command, status in await old(self)]
+
+        return unsettled
+
+    _put(Journal, "unsettled", new)
+
+
+def no_fence() -> None:
+    async def fence(journal: Journal) -> int:
+        return 0
+
+    _put(app, "_fence", lambda old: fence)
+
+
 MUTANTS = {
+    "resend_of_one_shot": Mutant(resend_of_one_shot, "I6"),
+    "sending_forgotten": Mutant(sending_forgotten, "I6", {"kill_agent": 4}),
+    "no_fence": Mutant(no_fence, "I6"),
     "ack_before_commit": Mutant(ack_before_commit, "I1", {"kill_agent": 2}),
     "no_unique_key": Mutant(no_unique_key, "I2", {"double_messages": 1}),
     "stored_though_refused": Mutant(stored_though_refused, "I1", {"fill_disk": 1}),
@@ -310,8 +337,6 @@ MUTANTS = {
     "stays_dead": Mutant(stays_dead, "I3", {"cut_link": 1}),
 }
 PENDING = {
-    "resend_of_one_shot": "the scene has no device that is told once, yet (`once = true`)",
-    "unfenced_second_agent": "the scene's devices do not look at fences, yet; see no_lock",
     "shed_control_class": "classes of shedding are being built (issue 5, overload); see sheds_uncounted",
     "wall_clock_ttl": "needs jump_clock, which has not been completed, yet",
     "retained_as_event": "the scene has no retained message, yet",

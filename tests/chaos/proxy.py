@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Literal
 
 CONNACK, PUBLISH, PUBACK = 2, 3, 4  # packet types
+QOS = 0x06  # in the first byte of a PUBLISH
 Direction = Literal["up", "down"]
 Harm = Literal["lose", "double", "delay"]
 
@@ -106,6 +107,8 @@ class Proxy:
             return []
         if self._take("delay", direction, kind):
             await asyncio.sleep(self.delay)
+        if kind == PUBLISH and not packet[0] & QOS:
+            return [packet]  # what is sent at QoS 0 nobody repeats
         return [packet, packet] if self._take("double", direction, kind) else [packet]
 
     def _take(self, harm: Harm, direction: Direction, kind: int) -> bool:

@@ -22,7 +22,7 @@ def acked(number: int) -> Acked:
     return Acked(id=f"e{number}", producer="p", at=1.0)
 
 
-RECEIVED = Received(actuator="heater", command="c1", value="20", not_after=10.0, at=2.0)
+RECEIVED = Received(actuator="heater", command="c1", value="20", not_after=10.0, fence=1, at=2.0)
 EFFECT = Effect(actuator="heater", command="c1", value="20", at=2.0)
 FAULT = Fault(kind="kill_agent", evidence="died of signal 9", at=3.0)
 RECORDS: list[Record] = [
