@@ -42,9 +42,9 @@ UNITS: dict[str, tuple[str, Callable[[float], float]]] = {
 TRUE_WORDS = {"on", "true", "yes", "open", "detected", "home", "present"}
 FALSE_WORDS = {"off", "false", "no", "closed", "clear", "away", "absent"}
 READINGS = re.compile(r"(?<![\w=])([A-Za-z][\w.]*)=(\S*)")
-_OBEYED = re.compile(
-    "[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069]"
-)  # control characters, and those that turn text round
+_OBEYED = re.compile(  # control characters, those that turn text round, and those that nobody sees (tags can hide a text)
+    "[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u2069\\ufeff\\U000e0000-\\U000e007f]"
+)
 NUMBER = re.compile(r"^(-?\d+(?:\.\d+)?)([A-Za-z%°]*)$")
 
 
