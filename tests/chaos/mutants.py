@@ -317,7 +317,7 @@ MUTANTS = {
     "no_fence": Mutant(no_fence, "I6"),
     "ack_before_commit": Mutant(ack_before_commit, "I1", {"kill_agent": 2}),
     "no_unique_key": Mutant(no_unique_key, "I2", {"double_messages": 1}),
-    "stored_though_refused": Mutant(stored_though_refused, "I1", {"fill_disk": 1}),
+    "stored_though_refused": Mutant(stored_though_refused, "I1", {"fill_disk": 3}),
     "reencodes": Mutant(reencodes, "I1"),
     "sheds_uncounted": Mutant(sheds_uncounted, "I1"),
     "quarantine_forgotten": Mutant(quarantine_forgotten, "I1"),
