@@ -26,6 +26,7 @@ LOGS = Path("build/evaluate")  # and reports in the making
 REAL, OWN = Path("../shared/data"), Path("tests/benchmarks")
 BEGIN, END = "<!-- evaluate -->", "<!-- end of evaluate -->"
 SENTENCES = (("POLICY__FEATURES", "sentences"),)  # the memory compares situations by the encoder, too
+PATIENT = (("LEARNER__TIMEOUT", "864000"), ("LEARNER__PAUSE", "false"))  # other jobs may take most of the machine
 ONCE = 10**6  # events: one cycle, at the end
 NOT_RUN = "not run"
 HARMED = 20  # runs with liars
@@ -203,7 +204,7 @@ def measure(run: Run, data: Path, seeds: int, fresh: bool) -> None:
         part, told = (LOGS / f"{report.stem}.{kind}" for kind in ("part", "log"))
         with told.open("w", encoding="utf-8") as log:
             command = arguments(run, data, seed, part)
-            settings = {f"CORRIGIBLE_{key}": value for key, value in run.settings}
+            settings = {f"CORRIGIBLE_{key}": value for key, value in (*run.settings, *PATIENT)}
             done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | settings, check=False)
         if done.returncode:
             print(f"  failed, see {told}", flush=True)

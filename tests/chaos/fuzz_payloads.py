@@ -147,7 +147,6 @@ def message(source: Source) -> aiomqtt.Message:
 
 def fuzz(count: int, seed: int) -> Figures:
     """Raises whatever no part declared, with the number of the message."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     source, way, figures = Source(seed), Way(), Figures()
     for number in range(count):
         one = message(source)
@@ -182,6 +181,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     begun = time.monotonic()
     figures = fuzz(options.count, options.seed)
     lost = figures.offered - figures.ends.total()

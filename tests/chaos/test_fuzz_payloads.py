@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from runtime import payload
 from tests.chaos.fuzz_payloads import Way, fuzz
 from tests.chaos.hostile import Source
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    yield
+    structlog.reset_defaults()
 
 
 def test_every_hostile_message_ends_in_one_counted_place() -> None:
