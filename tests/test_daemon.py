@@ -16,7 +16,7 @@ from plugins.house.processes import free_port
 from plugins.mqtt_actor import Actor
 from runtime.journal import Journal, doctor
 
-PATIENCE = 60.0  # seconds after which a hanging test fails
+PATIENCE = 120.0  # seconds after which a hanging test fails
 CONFIG = """
 [agent]
 name = "test"
