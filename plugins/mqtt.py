@@ -12,7 +12,7 @@ import math
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +28,7 @@ from plugins.mqtt_device import Device
 from plugins.mqtt_inbox import Inbox
 from plugins.mqtt_outbox import Outbox, spelled
 from runtime.catalogue import Tool
+from runtime.deadline import until
 from runtime.errors import BadConfig, NotFound, Unavailable
 from runtime.messages import Command, Decision, Feedback, Observation, Outcome, OutcomeStatus, Percept, new_id
 from runtime.roles import Actuator, Critic, Emit, Sensor
@@ -170,7 +171,7 @@ class Mqtt(Sensor, Actuator, Critic):
 
     async def _once(self, command: Command, waiting: Waiting) -> Outcome:
         """At QoS 0, which neither client nor broker repeats: one publish, or none."""
-        left = _left(command)
+        left = until(command.expires_at)
         try:
             async with asyncio.timeout(left()):
                 await self._online.wait()
@@ -189,7 +190,7 @@ class Mqtt(Sensor, Actuator, Critic):
         return _outcome(command, "failed" if problem else "applied", problem or "the device confirmed it")
 
     async def _until_done(self, command: Command, waiting: Waiting) -> Outcome:
-        device, time_left, why = waiting.device, _left(command), "there is no connection to the broker"
+        device, time_left, why = waiting.device, until(command.expires_at), "there is no connection to the broker"
         while (left := time_left()) > 0:
             with suppress(TimeoutError):
                 async with asyncio.timeout(left):
@@ -278,12 +279,6 @@ def _outcome(command: Command, status: OutcomeStatus, reason: str) -> Outcome:
         reason=reason,
         at=time.time(),
     )
-
-
-def _left(command: Command) -> Callable[[], float]:
-    """Seconds until it is too late, by either clock: one that is put back must not make an old command young."""
-    until = time.monotonic() + command.expires_at - time.time()
-    return lambda: min(command.expires_at - time.time(), until - time.monotonic())
 
 
 def _stopped(sent: bool, reason: str) -> tuple[OutcomeStatus, str]:

@@ -20,6 +20,7 @@ import msgspec
 import structlog
 
 from plugins.mqtt_actor import Actor, Heard
+from runtime.disk import sync
 
 KEPT = 4096  # newest commands that are remembered; far more than are under way at once
 UNCERTAIN = "it was begun before a restart, and nobody knows whether it was done"
@@ -79,14 +80,9 @@ class Memory:
         with beside.open("wb") as file:
             for entry in (Entry(fence=self.fence), *self.known.values()):
                 file.write(msgspec.json.encode(entry) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        sync(beside)
         beside.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync(self._path.parent)
 
 
 class Effector:

@@ -19,6 +19,7 @@ from typing import Protocol
 import structlog
 
 from runtime.bus import Bus, Subscription
+from runtime.deadline import Left, until
 from runtime.errors import NotFound
 from runtime.guard import Guard, Modes
 from runtime.journal import Journal
@@ -55,10 +56,10 @@ class Earned(Protocol):
 
 @dataclass(frozen=True)
 class Due:
-    """A command and the monotonic time at which it is too late."""
+    """A command and how long it has left."""
 
     command: Command
-    until: float
+    left: Left
 
 
 class Acting:
@@ -192,7 +193,7 @@ class Acting:
         while True:
             await asyncio.sleep(LOOK)
             for command_id, due in tuple(self._held.items()):
-                if self._too_late(due):
+                if due.left() <= 0:
                     del self._held[command_id]
                     await self._outcome_of(due.command, "denied", "nobody approved it in time")
 
@@ -215,11 +216,7 @@ class Acting:
         queue.put_nowait(self._due(command))
 
     def _due(self, command: Command) -> Due:
-        return Due(command, self._monotonic() + command.expires_at - self._clock())
-
-    def _too_late(self, due: Due) -> bool:
-        """By either clock: a wall clock that is put back must not make an old command young."""
-        return self._clock() >= due.command.expires_at or self._monotonic() >= due.until
+        return Due(command, until(command.expires_at, clock=lambda: self._clock(), monotonic=lambda: self._monotonic()))
 
     async def _serve(self, queue: asyncio.Queue[Due]) -> None:
         while True:
@@ -232,7 +229,7 @@ class Acting:
 
     async def _send(self, due: Due) -> None:
         command = due.command
-        if self._too_late(due):
+        if due.left() <= 0:
             return await self._outcome_of(command, "expired", "expired before it could be sent")
         refusal = self.guard.admit(command)
         if refusal is not None:

@@ -14,7 +14,7 @@ from runtime.catalogue import Catalogue
 from runtime.errors import BadInput, NotFound, Unavailable
 from runtime.journal import Journal
 from runtime.marks import Marks, numbered
-from runtime.messages import ASK, Action, Decision, Feedback, Forgotten, Message, Observation
+from runtime.messages import ASK, Action, Decision, Feedback, Forgotten, Observation, Quarantined
 from runtime.metrics import Metrics
 from runtime.table import CorrectionTable
 
@@ -69,7 +69,7 @@ class Ingest:
         else:
             self._metrics.duplicates.inc()
 
-    async def _put(self, message: Message, observation: Observation) -> int:
+    async def _put(self, message: Observation | Quarantined, observation: Observation) -> int:
         """Store what came of an observation; and, where its producer numbers, that it came."""
         place = numbered(observation.properties)
         if place is None:

@@ -15,6 +15,8 @@ from fnmatch import fnmatchcase
 from runtime.config import Interlock
 from runtime.messages import Action, Scalar
 
+AHEAD = 60.0  # seconds that another process's clock may be ahead of ours
+
 
 @dataclass(frozen=True)
 class Word:
@@ -34,9 +36,10 @@ class Interlocks:
         self._words: dict[str, Word] = {}
 
     def hear(self, name: str, value: Scalar, age: float | None) -> None:
-        """A sensor said something `age` seconds ago; None = unknown."""
+        """A sensor said something `age` seconds ago; None = unknown, and so is a word from far ahead: the clock was put back."""
         if name in self._sensors:
-            received = None if age is None else self._monotonic() - max(0.0, age)
+            known = age is not None and age >= -AHEAD
+            received = self._monotonic() - max(0.0, age or 0.0) if known else None
             self._words[name] = Word(value, received)
 
     def refuse(self, action: Action) -> str | None:

@@ -78,6 +78,7 @@ class Marks:
         self._journal, self._metrics = journal, metrics
         self._clock, self._monotonic = clock, monotonic
         self._counters: dict[tuple[str, str], Counter] = {}
+        self._folded: dict[tuple[str, str], int] = {}  # as the journal has it
         self._open: dict[str, Gap] = {}  # by id
         self._told = False
 
@@ -87,6 +88,8 @@ class Marks:
             counter = self._counters.setdefault((producer, boot), Counter(upto))
             if number is not None:
                 counter.hear(number)
+            else:
+                self._folded[producer, boot] = upto
         self._open = {gap.id: gap for gap in await self._journal.gaps() if gap.filled is None}
 
     def hear(self, place: Numbered) -> None:
@@ -114,7 +117,9 @@ class Marks:
                 if now - counter.since[first, last] >= PATIENCE:
                     await self._missing(producer, boot, first, last)
             await self._filled(producer, boot, counter)
-        await self._journal.fold({place: counter.upto for place, counter in self._counters.items()})
+        moved = {place: c.upto for place, c in self._counters.items() if c.upto != self._folded.get(place, 0)}
+        await self._journal.fold(moved)
+        self._folded |= moved
 
     async def _missing(self, producer: str, boot: str, first: int, last: int) -> None:
         if any(

@@ -237,8 +237,9 @@ async def test_a_clock_that_is_put_back_makes_no_command_young(tmp_path: Path) -
     async with parts(tmp_path, "confirm") as p:
         await p.decide(1, BRIGHT)
         (held,) = p.acting.held
+        due = p.acting._held[held.id]
         p.acting._clock, p.acting._monotonic = (lambda: NOW - 3600.0), (lambda: NOW + 61.0)
-        await p.acting._send(action.Due(held, NOW + 60.0))
+        await p.acting._send(due)
         assert (await p.outcomes.get()).status == "expired"
         assert p.lamp.told == []
 

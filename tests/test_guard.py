@@ -208,6 +208,7 @@ def test_quiet_hours_are_local(tmp_path: Path) -> None:
         ({"equals": ["closed"]}, ("open", 0.0), False),
         ({"equals": ["closed"]}, None, False),
         ({"equals": ["closed"]}, ("closed", None), False),
+        ({"equals": ["closed"]}, ("closed", -3600.0), False),
         ({"equals": ["closed"], "within": 0}, ("closed", None), True),
         ({"equals": [True]}, (True, 0.0), True),
         ({"equals": [True]}, ("true", 0.0), True),

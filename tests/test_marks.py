@@ -58,9 +58,7 @@ class Door:
 
     async def hear(self, number: int, payload: bytes = b"1") -> None:
         told = {"producer": "p", "boot": "b", "seq": str(number)}
-        await self.ingest.emit(
-            Observation(id=f"t:p/b/{number}", topic="t", payload=payload, at=self.now, properties=told)
-        )
+        await self.ingest.emit(Observation(id=f"t:m{number}", topic="t", payload=payload, at=self.now, properties=told))
 
     async def missing(self) -> set[int]:
         return {n for gap in await self.journal.gaps() if gap.filled is None for n in range(gap.first, gap.last + 1)}
@@ -120,3 +118,15 @@ async def test_the_doctor_sees_a_hole_that_nobody_noticed(tmp_path: Path) -> Non
     findings = {finding.invariant: finding for finding in doctor.examine(tmp_path / "j.db")}
     assert findings["I3"].state == "broken"
     assert "lacks 2 to 2" in findings["I3"].detail
+
+
+async def test_a_look_at_nothing_new_writes_nothing(tmp_path: Path) -> None:
+    async with door(tmp_path / "j.db") as opened:
+        await opened.hear(1)
+        await opened.marks.look()
+        before = opened.journal._writer.commits
+        await opened.marks.look()
+        assert opened.journal._writer.commits == before
+    async with door(tmp_path / "j.db") as opened:
+        await opened.marks.look()
+        assert opened.journal._writer.commits == 0

@@ -52,12 +52,7 @@ def status(config: ConfigFile = None, json: AsJson = False) -> None:
     for actuator, actions in found.get("apprentice", {}).items():
         show.line("apprentice", f"{actuator}: {show.apprentice(actions)}")
     show.line("kill switch", "ON: nothing is commanded" if found.get("kill") else "off")
-    if found.get("lost"):
-        show.line("lost", found["lost"])
-    for gap in found.get("missing", []):
-        show.line("missing", "messages {first} to {last} of {producer} (boot {boot}) never came".format(**gap))
-    if found.get("uncertain"):
-        show.line("uncertain", f"{found['uncertain']} commands may have been carried out; see `corrigible resolve`")
+    _alarms(found)
     if found.get("satisfaction"):
         show.line("people", contentment.sentence(found["satisfaction"]))
     if "memory" in found:
@@ -70,8 +65,26 @@ def status(config: ConfigFile = None, json: AsJson = False) -> None:
     if page:
         show.line("page", page)
     if found.get("plugins"):
-        rows = [[p["name"], p["use"], ", ".join(p["roles"]), p["state"], p["restarts"]] for p in found["plugins"]]
-        show.table(["plugin", "use", "roles", "state", "restarts"], rows)
+        rows = [
+            [p["name"], p["use"], ", ".join(p["roles"]), p["state"], p["restarts"], _refused(p)]
+            for p in found["plugins"]
+        ]
+        show.table(["plugin", "use", "roles", "state", "restarts", "refused"], rows)
+
+
+def _alarms(found: dict[str, Any]) -> None:
+    """What was lost, never came, or nobody knows of."""
+    if found.get("lost"):
+        show.line("lost", found["lost"])
+    for gap in found.get("missing", []):
+        show.line("missing", "messages {first} to {last} of {producer} (boot {boot}) never came".format(**gap))
+    if found.get("uncertain"):
+        show.line("uncertain", f"{found['uncertain']} commands may have been carried out; see `corrigible resolve`")
+
+
+def _refused(plugin: dict[str, Any]) -> str:
+    """What was not taken from an isolated one."""
+    return ", ".join(f"{plugin[what]} {what}" for what in ("rejected", "shed") if plugin.get(what))
 
 
 def _judges(found: dict[str, Any]) -> str:

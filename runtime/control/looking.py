@@ -23,7 +23,7 @@ from runtime.journal import Journal
 from runtime.learning import ladder
 from runtime.learning.learner import Learner
 from runtime.learning.registry import Manifest, Registry
-from runtime.messages import Action, Release
+from runtime.messages import Action, Command, Release
 from runtime.satisfaction import Satisfaction
 from runtime.situations import Catalogues
 from runtime.versions import Versions
@@ -103,29 +103,11 @@ class Looking:
 
     async def held(self) -> list[dict[str, Any]]:
         """Commands that wait for somebody's yes."""
-        return [
-            {
-                "command_id": command.id,
-                "actuator": command.actuator,
-                "decision_id": command.decision_id,
-                "action": _text(command.action),
-                "expires_at": command.expires_at,
-            }
-            for command in self._acting.held
-        ]
+        return [{**_told(command), "expires_at": command.expires_at} for command in self._acting.held]
 
     async def uncertain(self) -> list[dict[str, Any]]:
         """Commands that may have been carried out, and are not told again: a person who looks can say."""
-        return [
-            {
-                "command_id": command.id,
-                "actuator": command.actuator,
-                "decision_id": command.decision_id,
-                "action": _text(command.action),
-                "at": command.at,
-            }
-            for command in await self._journal.uncertain()
-        ]
+        return [{**_told(command), "at": command.at} for command in await self._journal.uncertain()]
 
     async def topics(self) -> dict[str, Any]:
         return self._topics()
@@ -171,3 +153,12 @@ def summary(manifest: Manifest) -> dict[str, Any]:
 
 def _text(action: Action) -> str:
     return f"{action.tool} {' '.join(map(str, action.arguments.values()))}".strip()
+
+
+def _told(command: Command) -> dict[str, Any]:
+    return {
+        "command_id": command.id,
+        "actuator": command.actuator,
+        "decision_id": command.decision_id,
+        "action": _text(command.action),
+    }

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from runtime import framing
 from runtime.catalogue import Tool
 from runtime.errors import BadInput
 from runtime.messages import Action, Command, Decision, Feedback, Message, Observation, Outcome, Percept
@@ -22,7 +22,6 @@ from runtime.roles import Reading, Situation
 
 LIMIT = 256 << 10  # bytes of a frame of the child; a payload may have 64 KiB
 TOLD = 4 << 20  # bytes of one of the daemon; a house may have thousands of readings
-LENGTH = struct.Struct(">I")
 
 
 class Confinement(Message, frozen=True, kw_only=True):
@@ -178,28 +177,25 @@ class Unreadable(BadInput):
         self.number = number
 
 
-class Oversized(BadInput):
-    """A frame is larger than the limit: nothing after it can be trusted."""
-
-
 def frame(message: Message, limit: int = LIMIT) -> bytes:
     body = msgspec.msgpack.encode(message)
     if len(body) > limit:
-        raise Oversized(f"a message of {len(body)} bytes is too large for an isolated plugin; the most is {limit}")
-    return LENGTH.pack(len(body)) + body
+        raise framing.Oversized(
+            f"a message of {len(body)} bytes is too large for an isolated plugin; the most is {limit}"
+        )
+    return framing.framed(body)
 
 
 def receive(connection: socket.socket) -> Setup:
     """The first frame, in the child. Raises EOFError if the daemon is gone."""
-    (length,) = LENGTH.unpack(_exactly(connection, LENGTH.size))
-    setup = _to_child.decode(_exactly(connection, length))
+    setup = _to_child.decode(framing.receive(connection))
     assert isinstance(setup, Setup), setup
     return setup
 
 
 async def read_request(reader: asyncio.StreamReader) -> Request | Told:
     """The next one, in the child. Raises IncompleteReadError if the daemon is gone."""
-    request: Setup | Request | Told = _to_child.decode(await _body(reader, TOLD))
+    request: Setup | Request | Told = _to_child.decode(await framing.read(reader, TOLD))
     assert not isinstance(request, Setup)
     return request
 
@@ -207,7 +203,7 @@ async def read_request(reader: asyncio.StreamReader) -> Request | Told:
 async def read_answer(reader: asyncio.StreamReader) -> FromChild:
     """The next one, in the daemon. Raises Unreadable for what cannot be read, Oversized for what is too long, IncompleteReadError
     if the child is gone."""
-    body = await _body(reader, LIMIT)
+    body = await framing.read(reader, LIMIT)
     try:
         answer: FromChild = _from_child.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError, OverflowError) as error:
@@ -216,20 +212,3 @@ async def read_answer(reader: asyncio.StreamReader) -> FromChild:
             number = _numbers.decode(body).number
         raise Unreadable(f"a frame that cannot be read: {error}", number) from None
     return answer
-
-
-async def _body(reader: asyncio.StreamReader, limit: int) -> bytes:
-    (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
-    if length > limit:
-        raise Oversized(f"a frame of {length} bytes; the most is {limit}")
-    return await reader.readexactly(length)
-
-
-def _exactly(connection: socket.socket, count: int) -> bytes:
-    parts = bytearray()
-    while len(parts) < count:
-        part = connection.recv(count - len(parts))
-        if not part:
-            raise EOFError("the daemon closed the connection")
-        parts += part
-    return bytes(parts)

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, NoReturn, TypeVar
 from msgspec.structs import replace
 
 from runtime.errors import Unavailable
+from runtime.framing import Oversized
 from runtime.isolation import frames
 from runtime.isolation.frames import Answer, Described, Emitted, FromChild, Raised, Request, Setup, Told
 from runtime.isolation.output import captured
@@ -159,7 +160,7 @@ class Link:
                     self._settle(error.number, Raised(error=str(error)))
                 if self._death.done():
                     return
-        except frames.Oversized as error:
+        except Oversized as error:
             self._reject(str(error))
             self.fail(Unavailable(f"it sent {error}"))
         except (asyncio.IncompleteReadError, ConnectionError):

@@ -101,10 +101,10 @@ class Journal:
         """Store messages, all or none; the number of those that were new. Returns when they are durable."""
         return await self._writer.put([row(message) for message in messages])
 
-    async def put_numbered(self, message: Message, producer: str, boot: str, number: int) -> int:
+    async def put_numbered(self, message: Observation | Quarantined, producer: str, boot: str, number: int) -> int:
         """As `put`; and that this number of the producer's counter was heard, in the same transaction."""
-        place = {"producer": producer, "boot": boot, "number": number}
-        heard = """INSERT INTO heard SELECT :producer, :boot, :number WHERE NOT EXISTS (
+        place = {"producer": producer, "boot": boot, "number": number, "at": message.at}
+        heard = """INSERT INTO heard SELECT :producer, :boot, :number, :at WHERE NOT EXISTS (
             SELECT 1 FROM producer WHERE producer = :producer AND boot = :boot AND upto >= :number) ON CONFLICT DO NOTHING"""
         return await self._writer.put([row(message), (heard, place)])
 

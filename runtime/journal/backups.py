@@ -21,6 +21,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from runtime.disk import sync, sync_all
 from runtime.errors import CorrigibleError, Corrupt, NotFound, Unavailable
 
 FOLDER, MANIFEST, JOURNAL, ADAPTERS = "backups", "manifest.json", "journal.db", "adapters"
@@ -54,9 +55,9 @@ def make(data: Path, to: Path | None = None, *, clock: float | None = None) -> P
             shutil.copytree(data / ADAPTERS, partial / ADAPTERS, copy_function=_linked)
         files = {path.relative_to(partial).as_posix(): sha256(path) for path in _files(partial)}
         (partial / MANIFEST).write_bytes(msgspec.json.encode(Manifest(created=now, files=files)))
-        sync(partial)
+        sync_all(partial)
         partial.rename(target)
-        sync_folder(target.parent)
+        sync(target.parent)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise Unavailable(f"the backup to {target} failed: {error}") from None
@@ -106,9 +107,9 @@ def restore(data: Path, backup: Path) -> Path | None:
         for name in manifest.files:
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(backup / name, partial / name)
-        sync(partial)
+        sync_all(partial)
         partial.rename(data / STAGED)
-        sync_folder(data)
+        sync(data)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise Unavailable(f"{backup} could not be copied to {data}: {error}") from None
@@ -129,7 +130,7 @@ def finish(data: Path) -> Path | None:
                 aside.mkdir(exist_ok=True)
                 old.rename(aside / old.name)
         (staged / name).rename(data / name)
-    sync_folder(data)
+    sync(data)
     shutil.rmtree(staged)
     return aside if aside.exists() else None
 
@@ -187,25 +188,3 @@ def sha256(path: Path) -> str:
         while part := file.read(CHUNK):
             digest.update(part)
     return digest.hexdigest()
-
-
-def sync(folder: Path) -> None:
-    """Every file and folder below it, and itself."""
-    for path in _files(folder):
-        sync_file(path)
-    for inner in [path for path in folder.rglob("*") if path.is_dir()]:
-        sync_folder(inner)
-    sync_folder(folder)
-
-
-def sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

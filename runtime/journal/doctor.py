@@ -13,24 +13,13 @@ from msgspec.structs import replace
 
 from runtime.errors import Corrupt
 from runtime.journal.rescue import LOST_KEY, Lost
+from runtime.journal.rows import TABLES
 from runtime.marks import Counter
 from runtime.messages import Message
 
 State = Literal["ok", "broken", "not checkable"]
 LATE = 120.0  # seconds that a running daemon has to notice a hole
 NAMED = 3  # rows a finding names
-TABLES = (
-    "observation",
-    "percept",
-    "decision",
-    "command",
-    "outcome",
-    "feedback",
-    "cycle",
-    "release",
-    "quarantined",
-    "gap",
-)
 
 
 class Finding(Message, frozen=True, kw_only=True):
@@ -143,27 +132,23 @@ def _finding(id: str, title: str, wrong: list[tuple[str, str]]) -> Finding:
 
 
 def _unnoticed(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
-    """Holes in what was heard that no gap names, though a later number came long ago (by the numbers' own messages)."""
+    """Holes in what was heard that no gap names, though the next number came more than LATE before the newest message."""
     counters: dict[tuple[str, str], Counter] = {}
+    times: dict[tuple[str, str, int], float] = {}
     for producer, boot, upto in connection.execute("SELECT producer, boot, upto FROM producer"):
         counters[producer, boot] = Counter(upto)
-    for producer, boot, number in connection.execute("SELECT producer, boot, number FROM heard ORDER BY number"):
+    for producer, boot, number, at in connection.execute("SELECT producer, boot, number, at FROM heard"):
         counters.setdefault((producer, boot), Counter()).hear(number)
+        times[producer, boot, number] = at
+    (newest,) = connection.execute(
+        "SELECT max(at) FROM observation WHERE seq > (SELECT max(seq) FROM observation) - 1000"
+    ).fetchone()
     known = {tuple(row) for row in connection.execute("SELECT producer, boot, first, last FROM gap")}
-    for (producer, boot), counter in counters.items():
+    for place, counter in counters.items():
         for first, last in counter.holes():
-            if not any(k[:2] == (producer, boot) and k[2] <= first and last <= k[3] for k in known) and _late(
-                connection, producer, boot, last + 1
-            ):
-                yield f"{producer} (boot {boot})", f"lacks {first} to {last}"
-
-
-def _late(connection: sqlite3.Connection, producer: str, boot: str, number: int) -> bool:
-    """This number came more than LATE before the newest message."""
-    sql = """SELECT (SELECT max(at) FROM observation) - at > ? FROM observation
-             WHERE id LIKE ? ORDER BY seq DESC LIMIT 1"""
-    found = connection.execute(sql, (LATE, f"%:{producer}/{boot}/{number}")).fetchone()
-    return bool(found and found[0])
+            named = any(gap[:2] == place and gap[2] <= first and last <= gap[3] for gap in known)
+            if not named and (newest or 0.0) - times[(*place, last + 1)] > LATE:
+                yield f"{place[0]} (boot {place[1]})", f"lacks {first} to {last}"
 
 
 def _lost(connection: sqlite3.Connection) -> list[Lost]:

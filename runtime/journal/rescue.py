@@ -15,15 +15,14 @@ from typing import Any
 import msgspec
 import structlog
 
+from runtime.disk import sync
 from runtime.errors import Unavailable
 from runtime.journal import backups, opening
 from runtime.journal.ballast import NAME as BALLAST
+from runtime.journal.rows import TABLES
 from runtime.messages import Message
 
 LOST_KEY = "lost"  # the journal's note of what was lost, a list
-TABLES = (  # in the order in which rows refer to one another
-    "observation", "percept", "decision", "command", "outcome", "feedback", "forgotten", "cycle", "release", "quarantined", "gap",
-)  # fmt: skip
 RESCUED = ".rescued"  # what takes the damaged one's place
 FARTHEST = 1 << 24  # rows that are stepped over, at most, to find one that can be read
 
@@ -55,7 +54,7 @@ def ensure(data: Path) -> Lost | None:
     backups.finish(data)
     journal, rescued = data / backups.JOURNAL, data / RESCUED
     if rescued.exists():
-        _change(journal, rescued)  # we were killed just before
+        _change(journal, rescued, _noted(rescued).aside)  # we were killed just before
     damage = _damage(journal) if journal.exists() else ""
     if not damage:
         return None
@@ -75,7 +74,7 @@ def ensure(data: Path) -> Lost | None:
             aside=aside,
         )  # fmt: skip
         _note(target, lost)
-    backups.sync_file(partial)
+    sync(partial)
     partial.rename(rescued)
     _change(journal, rescued, aside)
     log.error("damaged journal", told=lost.told)
@@ -94,15 +93,15 @@ def _damage(journal: Path) -> str:
         return opening.check(journal)
 
 
-def _change(journal: Path, rescued: Path, aside: str = "") -> None:
+def _change(journal: Path, rescued: Path, aside: str) -> None:
     """The rescued one takes the place of the damaged one, which is put aside."""
-    folder = journal.parent / (aside or f"damaged-{time.time_ns()}")
+    folder = journal.parent / aside
     for name in (journal, *(journal.with_name(f"{journal.name}{end}") for end in ("-wal", "-shm"))):
         if name.exists():
             folder.mkdir(exist_ok=True)
             name.rename(folder / name.name)
     rescued.rename(journal)
-    backups.sync_folder(journal.parent)
+    sync(journal.parent)
 
 
 def _salvage(damaged: Path, target: sqlite3.Connection) -> tuple[int, dict[str, int]]:
@@ -148,6 +147,13 @@ def _added(target: sqlite3.Connection, table: str, row: dict[str, Any]) -> bool:
         return target.execute(sql, row).rowcount == 1
     except (sqlite3.Error, msgspec.MsgspecError, UnicodeError, KeyError, TypeError):
         return False
+
+
+def _noted(rescued: Path) -> Lost:
+    """What was written into it about itself."""
+    with closing(sqlite3.connect(rescued)) as connection:
+        (value,) = connection.execute("SELECT value FROM metadata WHERE key = ?", (LOST_KEY,)).fetchone()
+    return msgspec.json.decode(value, type=list[Lost])[-1]
 
 
 def _note(target: sqlite3.Connection, lost: Lost) -> None:

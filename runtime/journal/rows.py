@@ -36,6 +36,7 @@ COLUMNS: dict[type[Message], tuple[str, ...]] = {  # the fields that a column of
     Gap: ("id", "at", "producer", "boot", "first", "last", "filled"),
     Quarantined: ("id", "at", "topic", "reason", "size", "sha256", "payload"),
 }
+TABLES = tuple(kind.__name__.lower() for kind in COLUMNS)  # a row refers to those of tables before it
 
 
 def row(message: Message) -> Row:

@@ -11,6 +11,7 @@ CREATE TABLE heard (                       -- numbers beyond that
     producer TEXT NOT NULL,
     boot     TEXT NOT NULL,
     number   INTEGER NOT NULL,
+    at       REAL NOT NULL,
     PRIMARY KEY (producer, boot, number)
 ) STRICT, WITHOUT ROWID;
 

@@ -7,7 +7,6 @@ load it. Nothing here imports torch: a file is checked by hash, by format and nu
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import time
@@ -21,6 +20,7 @@ import msgspec
 import numpy as np
 from msgspec.structs import replace
 
+from runtime.disk import sync
 from runtime.errors import Corrupt, NotFound
 from runtime.learning import jobs, tensors
 from runtime.learning.trust import ADAPTER, Trust
@@ -109,18 +109,18 @@ class Registry:
 
     def _store(self, job: Path, target: Path, manifest: Manifest) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
-        _sync(self.root.parent)
+        sync(self.root.parent)
         staged = target.with_suffix(".new")
         shutil.rmtree(staged, ignore_errors=True)
         _copy(job / jobs.ADAPTER, staged, manifest.files)
         if manifest.judged:
             _copy(job / jobs.JUDGED, staged / jobs.JUDGED, manifest.judged)
         jobs.write_atomically(staged / MANIFEST, replace(manifest, seal=_seal(manifest)))
-        _sync(staged / MANIFEST)
-        _sync(staged)
+        sync(staged / MANIFEST)
+        sync(staged)
         shutil.rmtree(target, ignore_errors=True)  # a half-made one from before a crash
         staged.rename(target)
-        _sync(self.root)
+        sync(self.root)
 
     def manifest(self, adapter: str) -> Manifest:
         """Raises NotFound or Corrupt."""
@@ -215,13 +215,5 @@ def _copy(source: Path, target: Path, names: Collection[str]) -> None:
     target.mkdir()
     for name in names:
         shutil.copyfile(source / name, target / name)
-        _sync(target / name)
-    _sync(target)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync(target / name)
+    sync(target)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 
 import msgspec
 
+from runtime import framing
 from runtime.catalogue import Catalogue
 from runtime.errors import Unavailable
 from runtime.learning.jobs import Base
 from runtime.messages import Action, Message
 
 FRAME_LIMIT = 64 << 20  # bytes
-LENGTH = struct.Struct(">I")
 
 
 class Row(Message, frozen=True, kw_only=True):
@@ -110,7 +109,7 @@ def frame(message: Message) -> bytes:
         raise Unavailable(
             f"a message of {len(body)} bytes is too large for the policy worker; send fewer texts at once"
         )
-    return LENGTH.pack(len(body)) + body
+    return framing.framed(body)
 
 
 def send(connection: socket.socket, message: Message) -> None:
@@ -119,25 +118,15 @@ def send(connection: socket.socket, message: Message) -> None:
 
 def receive(connection: socket.socket) -> Request:
     """The next request. Raises EOFError when the daemon is gone."""
-    (length,) = LENGTH.unpack(_exactly(connection, LENGTH.size))
-    request: Request = _requests.decode(_exactly(connection, length))
+    request: Request = _requests.decode(framing.receive(connection))
     return request
 
 
 async def read_answer(reader: asyncio.StreamReader) -> Answer:
     """The next answer. Raises IncompleteReadError when the worker is gone."""
-    (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
-    if length > FRAME_LIMIT:
-        raise Unavailable("the policy worker sent a frame that is too large")
-    answer: Answer = _answers.decode(await reader.readexactly(length))
+    try:
+        body = await framing.read(reader, FRAME_LIMIT)
+    except framing.Oversized as error:
+        raise Unavailable(f"the policy worker sent {error}") from None
+    answer: Answer = _answers.decode(body)
     return answer
-
-
-def _exactly(connection: socket.socket, count: int) -> bytes:
-    parts = bytearray()
-    while len(parts) < count:
-        part = connection.recv(min(count - len(parts), 1 << 20))
-        if not part:
-            raise EOFError("the daemon closed the connection")
-        parts += part
-    return bytes(parts)

@@ -19,7 +19,8 @@ from pathlib import Path
 import msgspec
 
 from runtime.catalogue import Tool
-from runtime.isolation.frames import LENGTH, Emitted, frame
+from runtime.framing import LENGTH
+from runtime.isolation.frames import Emitted, frame
 from runtime.messages import Action, Command, Decision, Feedback, Observation, Outcome, Percept
 from runtime.roles import Actuator, Critic, Emit, Perceiver, Rule, Sensor, Situation, World, observe
 

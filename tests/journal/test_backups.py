@@ -47,7 +47,7 @@ def killed_at(number: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with monkeypatch.context() as patch:
         for owner, name in (
             (Path, "rename"), (Path, "mkdir"), (Path, "write_bytes"), (shutil, "copyfile"), (shutil, "rmtree"), (backups, "sync"),
-            (backups, "sync_folder"), (backups, "sync_file"), (rescue, "_note"),
+            (backups, "sync_all"), (rescue, "sync"), (rescue, "_note"),
         ):  # fmt: skip
             patch.setattr(owner, name, counted(getattr(owner, name)))
         yield
@@ -221,6 +221,7 @@ async def test_killed_at_any_step_of_a_rescue_the_next_start_ends_it(
             assert await ids(data) == named((0, 100))
             async with Journal.open(data / "journal.db") as journal:
                 assert "was damaged" in await journal.lost()
+                assert (data / (await journal.metadata("lost"))[-1]["aside"] / "journal.db").is_file()
             continue
         break
     assert number > 4

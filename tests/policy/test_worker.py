@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from runtime import framing
 from runtime.catalogue import DO_NOTHING, Catalogue, Tool
 from runtime.learning.jobs import Base
 from runtime.messages import Message
@@ -57,14 +58,14 @@ def answers(ours: tuple[socket.socket, socket.socket], scorer: Scorer, *requests
 
 async def _next(mine: socket.socket) -> Answer:
     """One frame, and not a byte more."""
-    (length,) = protocol.LENGTH.unpack(_exactly(mine, protocol.LENGTH.size))
+    (length,) = framing.LENGTH.unpack(_exactly(mine, framing.LENGTH.size))
     reader = asyncio.StreamReader()
-    reader.feed_data(protocol.LENGTH.pack(length) + _exactly(mine, length))
+    reader.feed_data(framing.LENGTH.pack(length) + _exactly(mine, length))
     return await protocol.read_answer(reader)
 
 
 def _exactly(mine: socket.socket, count: int) -> bytes:
-    return protocol._exactly(mine, count)
+    return framing._exactly(mine, count)
 
 
 def test_a_decision_does_not_wait_for_a_load(
