@@ -1,20 +1,21 @@
 """MQTT at both ends of the loop: sensor topics -> Observation, feedback topics -> Feedback, Command -> actuator topics.
 
-What is covered: a message is acknowledged to the broker only after the journal has it, in the order of arrival; a
-command is sent again until the device confirms it or it is too old; connections come back by themselves. What is not: a
-message without an `id` property that the broker delivers twice counts twice (give it one, and a `producer` who is told).
+What is covered: a message is acknowledged to the broker only after the journal has it, in the order of arrival; what people
+say, the kill switch and a device's `applied` have a session of their own, which no crowd of sensors holds up; a command is
+sent again until the device confirms it or it is too old; connections come back by themselves. What is not: a message without
+an `id` property that the broker delivers twice counts twice (give it one, and a `producer` who is told).
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-import random
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import aiomqtt
@@ -24,9 +25,12 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from plugins.mqtt_client import DurableClient
+from plugins.mqtt_control import Control
 from plugins.mqtt_device import Device
 from plugins.mqtt_inbox import Inbox
+from plugins.mqtt_lane import Lane
 from plugins.mqtt_outbox import Outbox, spelled
+from plugins.mqtt_sensors import Sensors
 from runtime.catalogue import Tool
 from runtime.deadline import until
 from runtime.errors import BadConfig, NotFound, Unavailable
@@ -34,7 +38,6 @@ from runtime.messages import Command, Decision, Feedback, Observation, Outcome, 
 from runtime.roles import Actuator, Critic, Emit, Sensor
 
 RESEND = 2.0  # seconds without a confirmation after which a command is sent again
-BACKOFF = (0.2, 15.0)  # seconds between two attempts to connect, first and longest
 REMEMBERED = 256  # percepts whose text a published decision can still mention
 
 log = structlog.get_logger("mqtt")
@@ -65,6 +68,7 @@ class Mqtt(Sensor, Actuator, Critic):
 
     sensors: list[str] = field(default_factory=list)  # topic filters
     actuators: list[Device] = field(default_factory=list)
+    telemetry: list[str] = field(default_factory=list)  # sensors, too; their messages may be shed when too many come
     feedback: list[str] = field(default_factory=list)  # topic filters besides corrigible/<agent>/feedback
     lease: float = 0.0  # seconds for which corrigible/<agent>/alive keeps devices from their safe state; 0 = never said
 
@@ -75,60 +79,61 @@ class Mqtt(Sensor, Actuator, Critic):
             if device.name in self._devices:
                 raise BadConfig(f"two actuators are called {device.name!r}; every name is used once")
             self._devices[device.name] = device
-        for topic in (*self.sensors, *self.feedback):
+        for topic in (*self.sensors, *self.telemetry, *self.feedback):
             _check_filter(topic)
         self._waiting: dict[str, Waiting] = {}
         self._client: DurableClient | None = None
         self._online = asyncio.Event()
+        self._lanes: tuple[Lane, ...] = ()
         self._outbox = Outbox()
         self._texts: OrderedDict[str, str] = OrderedDict()
 
     @property
     def connected(self) -> bool:
-        return self._online.is_set()
+        return bool(self._lanes) and all(lane.connected for lane in self._lanes)
 
     # --- Sensor
 
     async def sense(self, emit: Emit) -> None:
-        """One connection after another, each with a client of its own, until cancelled."""
+        """All lanes, until cancelled."""
         if self.context.broker.mode == "none":
             raise Unavailable("the MQTT plugin needs a broker, but [broker] mode is 'none'")
-        inbox = Inbox(
-            self.context.agent, sensors=self.sensors, feedback=self.feedback, devices=tuple(self._devices.values()),
-            emit=emit, outbox=self._outbox, confirmed=self._confirmed, applied=self._applied,
-            kill=self.context.kill,
+        self._lanes = tuple(self._made(emit))
+        async with asyncio.TaskGroup() as group:
+            for lane in self._lanes:
+                group.create_task(lane.run(), name=f"mqtt {lane.name}")
+
+    def _made(self, emit: Emit) -> Iterator[Lane]:
+        """One lane for control and for what we say, one for the sensors, one for telemetry."""
+        devices = tuple(self._devices.values())
+        control = Control(
+            self.context.agent, feedback=self.feedback, devices=devices, emit=emit, outbox=self._outbox,
+            applied=self._applied, kill=self.context.kill,
         )  # fmt: skip
-        wait = BACKOFF[0]
-        while True:
-            try:
-                async with self._connection() as client:
-                    wait = BACKOFF[0]
-                    await self._serve(client, inbox)
-            except* (aiomqtt.MqttError, Unavailable) as errors:  # the broker keeps what the journal could not take
-                log.warning("connection lost", error=_first(errors), seconds=round(wait, 1))
-            finally:
-                self._client = None
-                self._online.clear()
-            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
-            wait = min(wait * 2, BACKOFF[1])
+        will = aiomqtt.Will(self._state, b"offline", qos=1, retain=True)
+        said = Inbox(control.take)
+        yield Lane("control", partial(self._session, "-control", will), control.filters, 1, partial(self._steer, said))
+        hear = partial(Sensors, self.context.agent, emit=emit, outbox=self._outbox, confirmed=self._confirmed)
+        states = [device.state_topic for device in devices if device.state_topic]
+        sensors = hear(self.sensors, others=(*control.feedback, *self.telemetry), devices=devices)
+        telemetry = hear(self.telemetry, others=(*control.feedback, *states), declared=True)
+        for name, of, qos, suffix in (("sensors", sensors, 1, ""), ("telemetry", telemetry, 0, "-telemetry")):
+            if of.filters:
+                inbox = Inbox(of.take, of.spare, self.context.shed)
+                yield Lane(name, partial(self._session, suffix), of.filters, qos, inbox.run)
 
-    def _connection(self) -> DurableClient:
-        state = f"corrigible/{self.context.agent}/bridge/state"
-        return DurableClient(
-            self.context.broker,
-            identifier=f"corrigible-{self.context.agent}-{self.name}",
-            will=aiomqtt.Will(state, b"offline", qos=1, retain=True),
-        )
+    def _session(self, suffix: str, will: aiomqtt.Will | None = None) -> DurableClient:
+        identifier = f"corrigible-{self.context.agent}-{self.name}{suffix}"
+        return DurableClient(self.context.broker, identifier=identifier, will=will)
 
-    async def _serve(self, client: DurableClient, inbox: Inbox) -> None:
-        state = f"corrigible/{self.context.agent}/bridge/state"
-        await client.subscribe_all(inbox.filters)
-        await client.publish(state, b"online", qos=1, retain=True)
+    @property
+    def _state(self) -> str:
+        return f"corrigible/{self.context.agent}/bridge/state"
+
+    async def _steer(self, inbox: Inbox, client: DurableClient) -> None:
+        await client.publish(self._state, b"online", qos=1, retain=True)
         self._client = client
         self._online.set()
-        log.info(
-            "connected", host=self.context.broker.host, port=self.context.broker.port, session=client.session_present
-        )
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._outbox.run(client), name="mqtt outbox")
@@ -137,8 +142,11 @@ class Mqtt(Sensor, Actuator, Critic):
                     group.create_task(self._stay(client), name="mqtt lease")
         except asyncio.CancelledError:
             with suppress(aiomqtt.MqttError):
-                await client.publish(state, b"offline", qos=1, retain=True, timeout=1.0)
+                await client.publish(self._state, b"offline", qos=1, retain=True, timeout=1.0)
             raise
+        finally:
+            self._client = None
+            self._online.clear()
 
     async def _stay(self, client: DurableClient) -> None:
         """Devices that hear nothing for `lease` seconds go to their safe state by themselves."""
@@ -284,13 +292,6 @@ def _outcome(command: Command, status: OutcomeStatus, reason: str) -> Outcome:
 def _stopped(sent: bool, reason: str) -> tuple[OutcomeStatus, str]:
     """The guard said no between two attempts."""
     return ("uncertain", f"sent, not confirmed, and not sent again: {reason}") if sent else ("refused", reason)
-
-
-def _first(error: BaseException) -> str:
-    """The first real error of a group of groups."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error)
 
 
 def _check_filter(topic: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Self
 
 import aiomqtt
@@ -20,6 +21,7 @@ from runtime.config import BrokerConfig
 from runtime.errors import BadConfig
 
 IN_FLIGHT = 64  # messages the broker may send us before an acknowledgement (brokers take it as a hint)
+READ_AHEAD = 1024  # messages that may wait here, unread by us
 TIMEOUT = 5.0  # seconds for the broker to answer
 
 
@@ -51,6 +53,7 @@ class DurableClient(aiomqtt.Client):
             tls_context=tls_context(config) if config.tls else None,
         )
         self.session_present = False
+        self._held: Any = None  # the socket, while it is not read
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._client.manual_ack_set(True)
         self.pending_calls_threshold = IN_FLIGHT
@@ -86,12 +89,42 @@ class DurableClient(aiomqtt.Client):
         if answer.result().is_failure:
             raise Refused(f"the broker refused the publish to {topic}: {answer.result()}")
 
-    async def subscribe_all(self, filters: list[str]) -> None:
-        """Subscribe at QoS 1. Raises MqttError naming the first filter that the broker refuses."""
+    async def subscribe_all(self, filters: Sequence[str], qos: int = 1) -> None:
+        """Raises MqttError naming the first filter that the broker refuses."""
         for topic in filters:
-            for code in await self.subscribe(topic, qos=1):
+            for code in await self.subscribe(topic, qos=qos):
                 if getattr(code, "is_failure", False):
                     raise aiomqtt.MqttError(f"the broker refused the subscription {topic!r}: {code}")
+
+    async def received(self) -> AsyncIterator[aiomqtt.Message]:
+        """What arrives, until the connection is lost (MqttError). While too much waits here nothing is read from the socket:
+        at QoS 0 that is the only way to hold the broker back."""
+        async for message in self.messages:
+            yield message
+            if self._held is not None and len(self.messages) < READ_AHEAD // 2:
+                self._read_on()
+
+    def _read_on(self) -> None:
+        held, self._held = self._held, None
+        if held.fileno() >= 0:  # else it was closed meanwhile
+            self._loop.add_reader(held.fileno(), self._read)
+
+    def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
+        super()._on_message(client, userdata, message)
+        socket = client.socket()
+        if self._held is None and len(self.messages) >= READ_AHEAD and socket is not None:
+            self._loop.remove_reader(socket.fileno())
+            self._held = socket
+
+    def _read(self) -> None:
+        """As aiomqtt's own reader, which it keeps to itself: what goes wrong is the loss of the connection."""
+        try:
+            self._client.loop_read()
+            while (socket := self._client.socket()) is not None and getattr(socket, "pending", int)():
+                self._client.loop_read()  # TLS has more in its buffer than the socket tells of
+        except Exception as error:
+            if not self._disconnected.done():
+                self._disconnected.set_exception(error)
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
         self.session_present = bool(flags.session_present)

@@ -201,7 +201,7 @@ async def opened(
         context = Context(
             agent=config.agent.name, data=config.agent.data, zone=zone, permits=guard.permits, kill=guard.kill,
             armed=lambda: not guard.killed, settled=lambda id, problem: app.acting.settled(id, problem),
-            fence=await _fence(journal),
+            shed=lambda name: app.shedding.count(name), fence=await _fence(journal),
             broker=broker.config if broker else config.broker.model_copy(update={"mode": "none"}),
         )  # fmt: skip
         apart = await isolation.introduced(config.plugin, context)
@@ -213,6 +213,7 @@ async def opened(
             await stack.enter_async_context(policy)
         switched = {} if rules_missing else await journal.metadata(MODES_KEY) or {}
         app = App(config, journal, policy, plugins, broker, switched, guard, safe)
+        stack.push_async_callback(app.shedding.close)
         yield app
 
 

@@ -38,3 +38,10 @@ class Unavailable(CorrigibleError):
 
 class Corrupt(CorrigibleError):
     """A file is not what it says it is."""
+
+
+def first(error: BaseException) -> BaseException:
+    """The first real error of a group of groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

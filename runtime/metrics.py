@@ -33,6 +33,7 @@ class Metrics:
         self.duplicates = self._counter("duplicates", "observations that were known already")
         self.quarantined = self._counter("quarantined", "inputs that could not be used")
         self.gaps = self._counter("gaps", "messages that producers numbered and that did not come in time")
+        self.shed = self._counter("shed", "messages that were let go because too many came, by what allows it", "of")
         self.feedback = self._counter("feedback", "feedback taken in", "kind")
         self.outcomes = self._counter("outcomes", "what became of decisions", "status")
         self.releases = self._counter("releases", "adapters that began to serve", "why")

@@ -50,6 +50,7 @@ from runtime.remembering import Remembering
 from runtime.retracting import Retracting
 from runtime.roles import Actuator, Perceiver, Plugin, Rule
 from runtime.shadowing import Shadowing
+from runtime.shedding import Shedding
 from runtime.situations import Catalogues
 from runtime.stalls import Stalls
 from runtime.supervision import Child
@@ -101,6 +102,7 @@ class Parts:
     def _coming_in(self) -> None:
         """From a message to a decision."""
         journal, bus, config = self.journal, self.bus, self.config
+        self.shedding = Shedding(journal, self.metrics)
         self.ingest = Ingest(journal, bus, self.table, self.catalogues.of, self.metrics, self._taught)
         self.perception = Perception(
             journal, bus, config.perception, loading.of_role(self.plugins, Perceiver),

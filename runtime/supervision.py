@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from runtime.errors import first
+
 FIRST_BACKOFF = 0.5  # seconds; doubles with every failure in a row
 MAX_BACKOFF = 30.0  # seconds
 INTENSITY = 6  # failures within PERIOD that set a task aside
@@ -49,6 +51,7 @@ class Child:
 
     def failed(self, error: BaseException) -> float | None:
         """Note a failure; the seconds to wait before the next try, or None if it is enough."""
+        error = first(error)
         self.error = f"{type(error).__name__}: {error}"
         self.failures.append(time.monotonic())
         self.restarts += 1

@@ -28,6 +28,8 @@ from runtime.satisfaction import Satisfaction
 from runtime.situations import Catalogues
 from runtime.versions import Versions
 
+HOUR = 3600.0  # seconds
+
 Told = Callable[[], dict[str, Any]]
 
 
@@ -67,6 +69,7 @@ class Looking:
             "uncertain": len(await self._journal.uncertain()),
             "lost": await self._journal.lost(),
             "missing": [to_builtins(gap) for gap in await self._journal.gaps(20) if gap.filled is None],
+            "shed": await self._journal.let_go(self._clock() - HOUR),
             "drift": await self._drift(),
             "doubted": len(self._doubts.found.doubted),
             "distrusted": list(self._doubts.found.sources),

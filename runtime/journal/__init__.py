@@ -120,6 +120,14 @@ class Journal:
         if rows:
             await self._writer.put(rows)
 
+    async def shed(self, counts: Mapping[tuple[str, int], int]) -> None:
+        """Add to what was let go, by (class, minute since 1970)."""
+        sql = """INSERT INTO shed VALUES (:name, :minute, :count) ON CONFLICT (name, minute)
+            DO UPDATE SET count = count + excluded.count"""
+        await self._writer.put(
+            [(sql, {"name": name, "minute": minute, "count": count}) for (name, minute), count in counts.items()]
+        )
+
     async def put_feedback(self, feedback: Feedback, *, instead: Forgotten | None = None) -> int:
         """Store feedback on a decision; with `instead`, take an older word back in the same transaction. An unknown decision:
         NotFound, and the feedback is kept in quarantine."""
@@ -247,6 +255,10 @@ class Journal:
     async def gaps(self, limit: int = 1000) -> list[Gap]:
         """What never came, or late, newest first."""
         return await self._all(Gap, "gaps", limit=limit)
+
+    async def let_go(self, since: float = 0.0) -> dict[str, int]:
+        """How many messages of each class were shed since then, to the minute."""
+        return dict(await self._rows("shed", since=int(since // 60)))
 
     async def learnt_at(self) -> float:
         """When the newest cycle began that came to an end, 0 if none did."""

@@ -164,6 +164,9 @@ SELECT o.body, o.payload FROM topics JOIN observation o ON o.seq = (
 SELECT p.producer, p.boot, p.upto, NULL FROM producer p
 UNION ALL SELECT h.producer, h.boot, 0, h.number FROM heard h;
 
+-- name: shed
+SELECT name, SUM(count) FROM shed WHERE minute >= :since GROUP BY name ORDER BY name;
+
 -- name: gaps
 SELECT body FROM gap ORDER BY seq DESC LIMIT :limit;
 

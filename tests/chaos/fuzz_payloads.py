@@ -24,8 +24,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from plugins import mqtt_feedback
-from plugins.mqtt_inbox import Inbox
+from plugins.mqtt_control import Control
 from plugins.mqtt_outbox import Outbox
+from plugins.mqtt_sensors import Sensors
 from runtime import payload
 from runtime.bus import Bus
 from runtime.config import PerceptionConfig
@@ -57,10 +58,13 @@ class Way:
     def __init__(self) -> None:
         self.ends = Counter[str]()
         self._outbox = Outbox()
-        self._inbox = Inbox(
-            "a", sensors=("home/#", "+/speech"), feedback=("judge/#",), devices=(), emit=self._emit, outbox=self._outbox,
-            confirmed=lambda topic, body: None, applied=self._applied,
+        self._control = Control(
+            "a", feedback=("judge/#",), devices=(), emit=self._emit, outbox=self._outbox, applied=self._applied,
             kill=lambda on: self._end("switched"),
+        )  # fmt: skip
+        self._sensors = Sensors(
+            "a", ("home/#", "+/speech"), others=self._control.feedback, emit=self._emit, outbox=self._outbox,
+            confirmed=lambda topic, body: None,
         )  # fmt: skip
         self.renew()
 
@@ -74,7 +78,8 @@ class Way:
     def take(self, message: aiomqtt.Message) -> str:
         """Where it ended; exactly one place."""
         before = self.ends.total()
-        _now(self._inbox._take(message))
+        _now(self._control.take(message))
+        _now(self._sensors.take(message))
         ended = self.ends.total() - before
         if ended > 1:
             raise AssertionError(f"one message ended in {ended} places")

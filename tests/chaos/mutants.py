@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -16,9 +15,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from plugins import mqtt_sensors
 from plugins.mqtt import Mqtt
 from plugins.mqtt_client import DurableClient
-from plugins.mqtt_inbox import Inbox
+from plugins.mqtt_lane import Lane
 from plugins.mqtt_outbox import Outbox
 from runtime import app
 from runtime.action import Acting
@@ -76,12 +76,12 @@ def ack_before_commit() -> None:
 
 def no_unique_key() -> None:
     def new(old: Any) -> Any:
-        async def sensed(self: Inbox, topic: str, body: bytes, told: dict[str, str], *, retained: bool) -> None:
-            await old(self, topic, body, {key: text for key, text in told.items() if key != "id"}, retained=retained)
+        def observation(topic: str, body: bytes, told: dict[str, str], *, retained: bool) -> Any:
+            return old(topic, body, {key: text for key, text in told.items() if key != "id"}, retained=retained)
 
-        return sensed
+        return observation
 
-    _put(Inbox, "_sensed", new)
+    _put(mqtt_sensors, "observation", new)
 
 
 def stored_though_refused() -> None:
@@ -268,23 +268,14 @@ def stays_dead() -> None:
     """A lost connection is waited for, and never made again."""
 
     def new(old: Any) -> Any:
-        async def sense(self: Mqtt, emit: Any) -> None:
-            until = time.monotonic() + 1e9
-            async with self._connection() as client:
-                from plugins.mqtt_inbox import Inbox as Box
+        async def run(self: Lane) -> None:
+            async with self._connect() as client:
+                await asyncio.gather(self._use(client), return_exceptions=True)
+            await asyncio.Event().wait()
 
-                box = Box(
-                    self.context.agent, sensors=self.sensors, feedback=self.feedback,
-                    devices=tuple(self._devices.values()), emit=emit, outbox=self._outbox,
-                    confirmed=self._confirmed, applied=self._applied,
-                    kill=self.context.kill,
-                )  # fmt: skip
-                await asyncio.gather(self._serve(client, box), return_exceptions=True)
-            await asyncio.sleep(until - time.monotonic())
+        return run
 
-        return sense
-
-    _put(Mqtt, "sense", new)
+    _put(Lane, "run", new)
 
 
 def resend_of_one_shot() -> None:

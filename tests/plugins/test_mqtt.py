@@ -72,10 +72,12 @@ def made(broker: Broker, tmp_path: Path) -> Mqtt:
 async def running(plugin: Mqtt, door: Door) -> AsyncIterator[Mqtt]:
     task = asyncio.create_task(plugin.sense(door.emit))
     await until(lambda: plugin.connected or task.done())
-    yield plugin
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    try:
+        yield plugin
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 @asynccontextmanager

@@ -13,10 +13,12 @@ import aiomqtt
 import pytest
 
 from plugins import broker as brokers
+from plugins import mqtt_client
 from plugins.broker import Broker
 from plugins.mqtt_client import DurableClient
 from runtime.config import BrokerConfig
 from runtime.errors import BadConfig
+from tests.plugins.conftest import until
 
 
 async def test_a_publish_on_a_dying_connection_raises_and_does_not_hang(broker: Broker) -> None:
@@ -41,6 +43,25 @@ async def test_the_session_is_still_there(broker: Broker) -> None:
         message = await anext(client.messages)
         assert message.payload == b"meanwhile"
         client.ack(message)
+
+
+async def test_no_more_is_read_than_can_wait_and_nothing_of_it_is_lost(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt_client, "READ_AHEAD", 10)
+    async with (
+        DurableClient(broker.config, identifier="a") as client,
+        DurableClient(broker.config, identifier="b") as other,
+    ):
+        await client.subscribe_all(["t"], qos=0)
+        for number in range(200):
+            await other.publish("t", str(number))
+        await until(lambda: len(client.messages) == 10)
+        await other.publish("elsewhere", b"", qos=1)  # a round trip: there was time to read more
+        assert len(client.messages) == 10
+        async with asyncio.timeout(20):
+            received = client.received()
+            assert [int((await anext(received)).payload) for _ in range(200)] == list(range(200))
 
 
 async def test_a_broker_that_never_greets_is_left_again() -> None:

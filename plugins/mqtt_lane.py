@@ -1,0 +1,57 @@
+"""A lane is one MQTT session: one connection after another, each with a client of its own, until cancelled.
+
+The plugin has up to three: what people and devices have to say about commands never waits behind a crowd of sensors, and what
+may not be lost never behind what may.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+
+import aiomqtt
+import structlog
+
+from plugins.mqtt_client import DurableClient
+from runtime.errors import Unavailable, first
+
+BACKOFF = (0.2, 15.0)  # seconds between two attempts to connect, first and longest
+
+log = structlog.get_logger("mqtt")
+
+
+class Lane:
+    """`connect` makes a client, which is subscribed to `filters`; `serve` uses it for as long as the connection stands."""
+
+    def __init__(
+        self, name: str, connect: Callable[[], DurableClient], filters: Sequence[str], qos: int,
+        serve: Callable[[DurableClient], Awaitable[None]],
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.connected = False
+        self._connect = connect
+        self._filters = tuple(filters)
+        self._qos = qos
+        self._serve = serve
+
+    async def run(self) -> None:
+        wait = BACKOFF[0]
+        while True:
+            try:
+                async with self._connect() as client:
+                    wait = BACKOFF[0]
+                    await self._use(client)
+            except* (aiomqtt.MqttError, Unavailable) as errors:  # the broker keeps what the journal could not take
+                log.warning("connection lost", lane=self.name, error=str(first(errors)), seconds=round(wait, 1))
+            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
+            wait = min(wait * 2, BACKOFF[1])
+
+    async def _use(self, client: DurableClient) -> None:
+        await client.subscribe_all(self._filters, self._qos)
+        log.info("connected", lane=self.name, session=client.session_present)
+        self.connected = True
+        try:
+            await self._serve(client)
+        finally:
+            self.connected = False
