@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from plugins.house.processes import free_port
-from plugins.mqtt_actor import Actor
+from plugins.mqtt_actor import Actor, Heard
 from runtime.journal import Journal, doctor
+from runtime.messages import derived_id
 
 PATIENCE = 120.0  # seconds after which a hanging test fails
 CONFIG = """
@@ -75,6 +76,7 @@ class Kitchen:
 
     def __init__(self, actor: Actor) -> None:
         self._actor = actor
+        self._commands: set[str] = set()
 
     async def becomes(self, lux: float) -> dict[str, Any]:
         """The light changes; the decision on it."""
@@ -84,13 +86,20 @@ class Kitchen:
 
     async def hears(self, ending: str) -> dict[str, Any]:
         while True:
-            heard = await self._actor.hear()
+            heard = await self._listen()
             if heard.topic.endswith(ending):
-                return (
-                    {"topic": heard.topic, **json.loads(heard.payload)}
-                    if heard.payload[:1] == b"{"
-                    else {"topic": heard.topic}
-                )
+                return {"topic": heard.topic, **json.loads(heard.payload)}
+
+    async def is_told(self, decision: dict[str, Any]) -> None:
+        """The lamp hears the command of this decision, not one of before."""
+        command = derived_id("cm", decision["percept"], "kitchen_lamp", "0")
+        while command not in self._commands:
+            await self._listen()
+
+    async def _listen(self) -> Heard:
+        heard = await self._actor.hear()
+        self._commands.add(heard.properties.get("cmd_id", ""))
+        return heard
 
     async def corrects(self, decision: dict[str, Any], action: str) -> None:
         body = {"id": f"say-{decision['id']}", "decision": decision["id"], "correct": action}
@@ -112,14 +121,14 @@ async def test_corrected_once_it_stays_corrected_over_a_kill(tmp_path: Path) -> 
         await room.becomes(800)
         again = await room.becomes(3)
         assert (again["by"], again["action"]) == ("table", "kitchen_lamp dim")
-        await room.hears("kitchen/lamp/set")  # mode `act`: the command goes out
+        await room.is_told(again)  # mode `act`: the command goes out
         daemon.send_signal(signal.SIGKILL)
         await daemon.wait()
         async with running(config) as second:
             await room.becomes(900)
             again = await room.becomes(4)
             assert (again["by"], again["action"]) == ("table", "kitchen_lamp dim")
-            await room.hears("kitchen/lamp/set")
+            await room.is_told(again)
             second.send_signal(signal.SIGTERM)
             shown = asyncio.create_task(actor.send("home/kitchen/lamp", "dim"))  # the lamp does it while we stop
             assert await second.wait() == 0
