@@ -40,7 +40,7 @@ from runtime.roles import Actuator, Critic, Emit, Sensor
 RESEND = 2.0  # seconds without a confirmation after which a command is sent again
 REMEMBERED = 256  # percepts whose text a published decision can still mention
 
-log = structlog.get_logger("mqtt")
+log = structlog.get_logger("plugins.mqtt")
 
 
 @dataclass

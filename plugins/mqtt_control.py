@@ -20,7 +20,7 @@ from runtime.roles import Emit
 
 OFF = (b"off", b"false", b"0")
 
-log = structlog.get_logger("mqtt")
+log = structlog.get_logger("plugins.mqtt")
 
 
 class Control:

@@ -18,7 +18,7 @@ from runtime.errors import Unavailable, first
 
 BACKOFF = (0.2, 15.0)  # seconds between two attempts to connect, first and longest
 
-log = structlog.get_logger("mqtt")
+log = structlog.get_logger("plugins.mqtt")
 
 
 class Lane:

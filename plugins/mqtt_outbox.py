@@ -18,7 +18,7 @@ from runtime.messages import Action, encode_arguments
 
 LIMIT = 10_000  # messages that wait for a connection; beyond it the oldest is dropped
 PRODUCERS = 1000  # that can be waiting for an acknowledgement at once
-log = structlog.get_logger("mqtt")
+log = structlog.get_logger("plugins.mqtt")
 
 
 @dataclass(frozen=True)
