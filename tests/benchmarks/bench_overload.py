@@ -272,7 +272,7 @@ async def main() -> None:
                 rates.append(await ingest(Path(folder), given.events))
                 limit = await raw(Path(folder), given.events)
             print(
-                f"ingest {number}: {rates[-1]:,.0f} events/s durable over MQTT, {rates[-1] / limit:.2f} × raw SQLite ({limit:,.0f})"
+                f"ingest {number}: {rates[-1]:,.0f} events/s durable over MQTT, {rates[-1] / limit:.3f} × raw SQLite ({limit:,.0f})"
             )
     if given.only != "ingest":
         with tempfile.TemporaryDirectory(prefix="corrigible-load-") as folder:
