@@ -69,6 +69,13 @@ class Subscription(Generic[M]):
         self._drained.set()
         return message
 
+    async def several(self, most: int) -> list[M]:
+        """The next message, and those that wait behind it."""
+        messages = [await self.get()]
+        while self._queue and len(messages) < most:
+            messages.append(self._queue.popleft())
+        return messages
+
     async def __aiter__(self) -> AsyncIterator[M]:
         while True:
             yield await self.get()

@@ -46,6 +46,8 @@ SPEECH_LIMIT = 2000  # characters of what a person says
 MESSAGE_NAMES, SCOPE_NAMES, WORLD_NAMES = 200, 300, 5000
 NAME_LIMIT = 200  # characters of one
 
+TOGETHER = 32  # observations that share a commit, if so many wait: else the disk's sync would set the pace of all that comes in
+
 log = structlog.get_logger("perception")
 
 
@@ -81,9 +83,9 @@ class Perception:
 
     async def run(self, observations: Subscription[Observation]) -> None:
         async with asyncio.TaskGroup() as group:
-            async for observation in observations:
+            while True:
                 already = set(self._held)
-                await self.take(observation)
+                await self.take(*await observations.several(TOGETHER))
                 for scope in self._held.keys() - already:
                     group.create_task(self._settle(scope), name=f"settle {scope}")
 
@@ -103,19 +105,22 @@ class Perception:
         await self._tell([observation.id], percepts)
         return percepts
 
-    async def take(self, observation: Observation) -> list[Percept]:
-        """Absorb one observation and publish the percepts it wakes, after their commit."""
+    async def take(self, *observations: Observation) -> list[Percept]:
+        """Absorb observations one after the other and publish the percepts they wake, after their common commit."""
+        percepts = [percept for observation in observations for percept in await self._taken(observation)]
+        await self._tell([observation.id for observation in observations], percepts)
+        return percepts
+
+    async def _taken(self, observation: Observation) -> list[Percept]:
         try:
             changed = self._absorb(observation)
             world, situations = self._woken(observation, changed)
             for perceiver in self._elsewhere:
                 situations.extend(await _answered(perceiver, world, observation))
-            percepts = self._worthwhile(situations, observation)
+            return self._worthwhile(situations, observation)
         except BadInput as error:
             await self._journal.put(payload.quarantined(observation, str(error)))
-            percepts = []
-        await self._tell([observation.id], percepts)
-        return percepts
+            return []
 
     async def _tell(self, taken: Sequence[str], percepts: Sequence[Percept]) -> None:
         await self._journal.perceived(taken, *percepts)
