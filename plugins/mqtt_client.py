@@ -99,9 +99,10 @@ class DurableClient(aiomqtt.Client):
     async def received(self) -> AsyncIterator[aiomqtt.Message]:
         """What arrives, until the connection is lost (MqttError). While too much waits here nothing is read from the socket:
         at QoS 0 that is the only way to hold the broker back."""
-        async for message in self.messages:
-            yield message
-            if self._held is not None and len(self.messages) < READ_AHEAD // 2:
+        waiting = self.messages
+        while True:
+            yield self._queue.get_nowait() if len(waiting) else await anext(waiting)
+            if self._held is not None and len(waiting) < READ_AHEAD // 2:
                 self._read_on()
 
     def _read_on(self) -> None:

@@ -7,12 +7,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-import aiomqtt
 import structlog
 
 from plugins import mqtt_feedback
 from plugins.mqtt_device import Device
-from plugins.mqtt_message import SOURCE, TEXT_LIMIT, acknowledge, body, matches, observation, properties
+from plugins.mqtt_message import SOURCE, TEXT_LIMIT, Received, acknowledge, matches, observation
 from plugins.mqtt_outbox import Outbox
 from runtime import payload
 from runtime.errors import BadInput, CorrigibleError, NotFound
@@ -40,24 +39,24 @@ class Control:
         self._kill = kill
 
     @property
-    def filters(self) -> list[str]:
-        return list(dict.fromkeys((*self.feedback, f"{self._own}applied", f"{self._own}kill")))
+    def filters(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.feedback, f"{self._own}applied", f"{self._own}kill")))
 
-    async def take(self, message: aiomqtt.Message) -> None:
-        topic, said, told = str(message.topic), body(message), properties(message)
+    async def take(self, message: Received) -> None:
+        topic, said = message.topic, message.body
         if topic == f"{self._own}applied":
             await self._settle(said)
         elif topic == f"{self._own}kill":
             self._switch(said)
         elif matches(topic, self.feedback) and not topic.endswith("/response"):
-            await self._judged(message, topic, said, told)
+            await self._judged(message)
         else:
             return  # a subscription of an earlier configuration, or our own voice
-        acknowledge(self._outbox, self._agent, told)
+        acknowledge(self._outbox, self._agent, message.told)
 
-    async def _judged(self, message: aiomqtt.Message, topic: str, said: bytes, told: dict[str, str]) -> None:
-        identity = f"{topic}:{told['id']}" if told.get("id") else ""
-        at = time.time()
+    async def _judged(self, message: Received) -> None:
+        topic, said, at = message.topic, message.body, time.time()
+        identity = f"{topic}:{message.told['id']}" if message.told.get("id") else ""
         answer: dict[str, Any] = {"status": "ok"}
         try:
             feedback = mqtt_feedback.read(said, identity=identity, source=SOURCE, at=at)
@@ -70,7 +69,7 @@ class Control:
                 await self._emit(feedback)
             except (BadInput, NotFound) as error:
                 answer |= {"status": "error", "error": str(error)}
-        self._respond(message, topic, answer)
+        self._respond(message, answer)
 
     async def _keep(self, topic: str, said: bytes, reason: str, identity: str, at: float) -> None:
         """Put a feedback that is none into quarantine, by handing the runtime what it will refuse."""
@@ -85,10 +84,9 @@ class Control:
         except CorrigibleError as error:
             log.debug("feedback refused", reason=str(error))
 
-    def _respond(self, message: aiomqtt.Message, topic: str, answer: dict[str, Any]) -> None:
+    def _respond(self, message: Received, answer: dict[str, Any]) -> None:
         """To the MQTT 5 response topic, else beside the feedback topic; never to where a device listens."""
-        asked = str(getattr(message.properties, "ResponseTopic", "") or "")
-        correlation = getattr(message.properties, "CorrelationData", None)
+        asked = message.response
         if (
             not asked
             or len(asked) > TEXT_LIMIT
@@ -96,8 +94,8 @@ class Control:
             or asked in self._commanded
             or matches(asked, self.filters)
         ):
-            asked = f"{topic}/response"
-        self._outbox.put(asked, answer, correlation if isinstance(correlation, bytes) else None)
+            asked = f"{message.topic}/response"
+        self._outbox.put(asked, answer, message.correlation)
 
     async def _settle(self, said: bytes) -> None:
         """A device says `{"cmd_id": …}` for done, with `"error"` for not."""

@@ -14,6 +14,7 @@ from typing import Any
 import aiomqtt
 
 from plugins.mqtt_client import IN_FLIGHT, DurableClient
+from plugins.mqtt_message import Received, read
 from runtime.errors import Unavailable
 
 SPARE = 64  # messages that may be lost and are on their way at once
@@ -26,8 +27,8 @@ class Inbox:
 
     def __init__(
         self,
-        take: Callable[[aiomqtt.Message], Coroutine[Any, Any, None]],
-        spare: Callable[[aiomqtt.Message], str] = lambda message: "",
+        take: Callable[[Received], Coroutine[Any, Any, None]],
+        spare: Callable[[Received], str] = lambda message: "",
         shed: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self._take = take
@@ -42,8 +43,9 @@ class Inbox:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._acknowledge(client, under_way), name="mqtt acknowledge")
             async for message in client.received():
-                name = self._spare(message) if self._shed is not None else ""
-                ended = self._begin_spare(message, name) if name else self._begin(self._take(message))
+                received = read(message)
+                name = self._spare(received) if self._shed is not None else ""
+                ended = self._begin_spare(received, name) if name else self._begin(self._take(received))
                 if message.qos or not name:  # what needs no acknowledgement and may be lost holds nobody up
                     await under_way.put((message, ended))
 
@@ -54,14 +56,14 @@ class Inbox:
         task.add_done_callback(self._ended)
         return task
 
-    def _begin_spare(self, message: aiomqtt.Message, name: str) -> Awaitable[None]:
+    def _begin_spare(self, message: Received, name: str) -> Awaitable[None]:
         assert self._shed is not None
         if self._spares >= SPARE:
             return self._shed(name)
         self._spares += 1
         return self._begin(self._take_spare(message, name, self._shed))
 
-    async def _take_spare(self, message: aiomqtt.Message, name: str, shed: Callable[[str], Awaitable[None]]) -> None:
+    async def _take_spare(self, message: Received, name: str, shed: Callable[[str], Awaitable[None]]) -> None:
         try:
             await self._take(message)
         except Unavailable:

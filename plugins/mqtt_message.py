@@ -1,10 +1,12 @@
-"""What a received message says beside its payload, and the word to a producer who asked to be told that it is safe."""
+"""What a received message says, and the word to a producer who asked to be told that it is safe."""
 
 from __future__ import annotations
 
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import aiomqtt
 
@@ -18,21 +20,51 @@ TEXT_LIMIT = 200  # characters of a property, an id, a producer, a response topi
 TOPIC_SIGNS = frozenset("+#/\0")  # what cannot be part of one topic level
 
 
-def matches(topic: str, filters: Sequence[str]) -> bool:
-    return any(aiomqtt.Topic(topic).matches(pattern) for pattern in filters)
+@dataclass(frozen=True)
+class Received:
+    """A message, read once; `told` are its user properties."""
+
+    topic: str
+    body: bytes
+    qos: int
+    retain: bool
+    told: dict[str, str]
+    response: str  # MQTT 5 response topic, empty if nobody asked
+    correlation: bytes | None
 
 
-def body(message: aiomqtt.Message) -> bytes:
-    return message.payload if isinstance(message.payload, bytes) else str(message.payload).encode()
+def read(message: aiomqtt.Message) -> Received:
+    payload, properties = message.payload, message.properties
+    correlation = getattr(properties, "CorrelationData", None)
+    return Received(
+        topic=str(message.topic),
+        body=payload if isinstance(payload, bytes) else str(payload).encode(),
+        qos=message.qos,
+        retain=message.retain,
+        told=_told(getattr(properties, "UserProperty", None) or ()),
+        response=str(getattr(properties, "ResponseTopic", "") or ""),
+        correlation=correlation if isinstance(correlation, bytes) else None,
+    )
 
 
-def properties(message: aiomqtt.Message) -> dict[str, str]:
+def _told(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
     """The user properties, as many as are sensible; an id or a name that is too long stands by its hash."""
-    pairs = getattr(message.properties, "UserProperty", None) or ()
     told = {str(key)[:TEXT_LIMIT]: _short(str(value)) for key, value in pairs[:PROPERTIES_LIMIT]}
     if "id" not in told and (place := numbered(told)) is not None:
         told["id"] = "/".join(map(str, place))
     return told
+
+
+def matches(topic: str, filters: tuple[str, ...]) -> bool:
+    """Remembered for topics of a sensible length: the same ones come again and again."""
+    return _known(topic, filters) if len(topic) <= TEXT_LIMIT else _matches(topic, filters)
+
+
+def _matches(topic: str, filters: tuple[str, ...]) -> bool:
+    return any(aiomqtt.Topic(topic).matches(pattern) for pattern in filters)
+
+
+_known = lru_cache(maxsize=4096)(_matches)
 
 
 def observation(topic: str, payload: bytes, told: dict[str, str], *, retained: bool) -> Observation:

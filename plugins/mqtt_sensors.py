@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-import aiomqtt
-
 from plugins.mqtt_device import Device
-from plugins.mqtt_message import acknowledge, body, matches, observation, properties
+from plugins.mqtt_message import Received, acknowledge, matches, observation
 from plugins.mqtt_outbox import Outbox
 from runtime.errors import BadInput, NotFound
 from runtime.roles import Emit
@@ -43,22 +41,21 @@ class Sensors:
         states = [topic for topic in sorted(self._states) if not matches(topic, self._sensors)]
         return list(dict.fromkeys((*self._sensors, *states)))
 
-    def spare(self, message: aiomqtt.Message) -> str:
+    def spare(self, message: Received) -> str:
         """The class of a message that may be lost: the filter of `telemetry` that it matches, or `qos 0`."""
-        topic = str(message.topic)
-        if message.qos or topic in self._states or "producer" in properties(message):
+        if message.qos or message.topic in self._states or "producer" in message.told:
             return ""
         if not self._declared:
             return QOS_0
-        return next((pattern for pattern in self._sensors if matches(topic, (pattern,))), QOS_0)
+        return next((pattern for pattern in self._sensors if matches(message.topic, (pattern,))), QOS_0)
 
-    async def take(self, message: aiomqtt.Message) -> None:
-        topic, payload, told = str(message.topic), body(message), properties(message)
+    async def take(self, message: Received) -> None:
+        topic, body, told = message.topic, message.body, message.told
         state = topic in self._states
         if not state and (matches(topic, self._others) or not matches(topic, self._sensors)):
             return  # another lane's, our own voice, or a subscription of an earlier configuration
         if state and not message.retain:
-            self._confirmed(topic, payload)
+            self._confirmed(topic, body)
         with suppress(BadInput, NotFound):  # it is in quarantine: the broker need not keep it
-            await self._emit(observation(topic, payload, told, retained=message.retain))
+            await self._emit(observation(topic, body, told, retained=message.retain))
         acknowledge(self._outbox, self._agent, told)

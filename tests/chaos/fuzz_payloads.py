@@ -25,6 +25,7 @@ from paho.mqtt.properties import Properties
 
 from plugins import mqtt_feedback
 from plugins.mqtt_control import Control
+from plugins.mqtt_message import read
 from plugins.mqtt_outbox import Outbox
 from plugins.mqtt_sensors import Sensors
 from runtime import payload
@@ -78,8 +79,9 @@ class Way:
     def take(self, message: aiomqtt.Message) -> str:
         """Where it ended; exactly one place."""
         before = self.ends.total()
-        _now(self._control.take(message))
-        _now(self._sensors.take(message))
+        received = read(message)
+        _now(self._control.take(received))
+        _now(self._sensors.take(received))
         ended = self.ends.total() - before
         if ended > 1:
             raise AssertionError(f"one message ended in {ended} places")
