@@ -43,8 +43,10 @@ def parse_scalar(payload: bytes) -> Value:
     text = _text(payload).strip()
     if not text:
         raise BadInput("the payload is empty")
-    if text[0] in '{["' or _ATOM.fullmatch(text):
+    if text[0] in '{["':
         return _json(text)
+    if _ATOM.fullmatch(text):
+        return _ATOMS.decode(text)  # most of what sensors say
     if _NOT_FINITE.fullmatch(text):
         raise BadInput(f"{text} is not a number that can be measured")
     if _CONTROL.search(text):
@@ -152,3 +154,6 @@ def _int(digits: str) -> int:
     if len(digits) > 20 or not INT_MIN <= int(digits) <= INT_MAX:
         raise BadInput(f"the number {digits[:40]} does not fit into 64 bits")
     return int(digits)
+
+
+_ATOMS = json.JSONDecoder(parse_float=_float, parse_int=_int)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from runtime.errors import BadConfig
@@ -85,9 +86,17 @@ def quantity(name: str) -> str:
 
 
 def canonical(name: str) -> str:
-    """Lower case, `/` between levels, `_` for everything else that is not a letter or digit."""
+    """Lower case, `/` between levels, `_` for everything else that is not a letter or digit. Remembered, if it is not too long:
+    the same names come again and again."""
+    return _known(name) if len(name) <= 200 else _canonical(name)
+
+
+def _canonical(name: str) -> str:
     levels = (re.sub(r"[^0-9a-z]+", "_", level.lower()).strip("_") for level in name.split("/"))
     return "/".join(level for level in levels if level)
+
+
+_known = lru_cache(maxsize=4096)(_canonical)
 
 
 def plain(text: str, marks: str = "") -> str:

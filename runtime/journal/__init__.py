@@ -139,8 +139,9 @@ class Journal:
 
     async def perceived(self, observation_ids: Sequence[str], *percepts: Percept) -> None:
         """Observations were absorbed and woke these percepts: one transaction."""
-        marks = [("UPDATE observation SET perceived = 1 WHERE id = :id", {"id": id}) for id in observation_ids]
-        await self._writer.put([*(row(percept) for percept in percepts), *marks])
+        mark = "UPDATE observation SET perceived = 1 WHERE id IN (SELECT value FROM json_each(:ids))"
+        ids = msgspec.json.encode(observation_ids).decode()
+        await self._writer.put([*(row(percept) for percept in percepts), (mark, {"ids": ids})])
 
     async def set_metadata(self, key: str, value: Any) -> None:
         sql = "INSERT INTO metadata VALUES (:key, :value) ON CONFLICT (key) DO UPDATE SET value = excluded.value"

@@ -104,19 +104,9 @@ def _kind(result: Any) -> int | None:
 
 def _write(connection: Any, puts: list[Sequence[Row]]) -> Any:
     """Runs on the database thread. A list with a count or an exception for each put, or the exception of the commit."""
-    results: list[int | Exception] = []
     try:
         connection.execute("BEGIN IMMEDIATE")
-        for rows in puts:
-            connection.execute("SAVEPOINT put")
-            try:
-                results.append(sum(max(connection.execute(sql, values).rowcount, 0) for sql, values in rows))
-            except Exception as error:  # this put only, unless SQLite gave the whole transaction up
-                if not connection.in_transaction:
-                    raise
-                connection.execute("ROLLBACK TO put")
-                results.append(error)
-            connection.execute("RELEASE put")
+        results = [_put(connection, rows) for rows in puts]
         connection.execute("COMMIT")
     except Exception as error:  # disk full, read-only ...: nobody of the group is told "stored"
         with suppress(sqlite3.Error):
@@ -124,3 +114,22 @@ def _write(connection: Any, puts: list[Sequence[Row]]) -> Any:
                 connection.execute("ROLLBACK")
         return error
     return results
+
+
+def _put(connection: Any, rows: Sequence[Row]) -> int | Exception:
+    """All rows of one put or none; a row alone needs no savepoint, for SQLite undoes a statement that fails."""
+    several = len(rows) > 1
+    if several:
+        connection.execute("SAVEPOINT put")
+    result: int | Exception
+    try:
+        result = sum(max(connection.execute(sql, values).rowcount, 0) for sql, values in rows)
+    except Exception as error:  # this put only, unless SQLite gave the whole transaction up
+        if not connection.in_transaction:
+            raise
+        if several:
+            connection.execute("ROLLBACK TO put")
+        result = error
+    if several:
+        connection.execute("RELEASE put")
+    return result
