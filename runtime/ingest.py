@@ -90,7 +90,7 @@ class Ingest:
             await self._refuse(feedback, str(error))
             raise
         try:
-            new = await self._journal.put_feedback(complete, instead=instead)
+            new = await self._journal.put_feedback(complete, instead=instead, decided=decision is not None)
         except NotFound:
             self._metrics.quarantined.inc()
             raise

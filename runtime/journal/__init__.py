@@ -61,10 +61,10 @@ def _sql(name: str) -> str:
 class Journal:
     """One SQLite file. `async with Journal.open(path) as journal`."""
 
-    def __init__(self, connection: aiosqlite.Connection, path: Path, ballast: Ballast) -> None:
-        self._connection = connection
+    def __init__(self, writer: Writer, reader: aiosqlite.Connection, ballast: Ballast) -> None:
+        self._writer = writer
+        self._reader = reader
         self._ballast = ballast
-        self._writer = Writer(connection, path, ballast)
         self._queries = named_queries()
 
     @classmethod
@@ -79,11 +79,14 @@ class Journal:
                 await execute(migrate, connection._conn, path)
             except aiosqlite.DatabaseError as error:
                 raise Corrupt(f"{path} cannot be opened as a journal: {error}; move it away to start afresh") from None
-            journal = cls(connection, path, Ballast(path.with_name(BALLAST), ballast))
-            try:
-                yield journal
-            finally:
-                await journal._writer.close()
+            async with aiosqlite.connect(path, isolation_level=None) as reader:  # it does not wait for commits
+                await reader.execute("PRAGMA query_only = ON")
+                held = Ballast(path.with_name(BALLAST), ballast)
+                writer = Writer(connection, path, held)
+                try:
+                    yield cls(writer, reader, held)
+                finally:
+                    await writer.close()
 
     @property
     def healthy(self) -> bool:
@@ -128,10 +131,10 @@ class Journal:
             [(sql, {"name": name, "minute": minute, "count": count}) for (name, minute), count in counts.items()]
         )
 
-    async def put_feedback(self, feedback: Feedback, *, instead: Forgotten | None = None) -> int:
+    async def put_feedback(self, feedback: Feedback, *, instead: Forgotten | None = None, decided: bool = False) -> int:
         """Store feedback on a decision; with `instead`, take an older word back in the same transaction. An unknown decision:
         NotFound, and the feedback is kept in quarantine."""
-        if await self.decision(feedback.decision_id) is not None:
+        if decided or await self.decision(feedback.decision_id) is not None:
             return await self.put(feedback, *([instead] if instead is not None else []))
         reason = f"there is no decision {feedback.decision_id[:80]!r}; take the id from the decision's message or `corrigible decisions`"
         await self.put(quarantined_feedback(feedback, reason))
@@ -380,8 +383,7 @@ class Journal:
         return await self._select(self._queries[query], values)
 
     async def _select(self, sql: str, values: dict[str, Any]) -> list[Any]:
-        async with self._connection.execute(sql, values) as cursor:
-            return list(await cursor.fetchall())
+        return list(await self._reader.execute_fetchall(sql, values))
 
 
 def _observation(body: str, payload: bytes) -> Observation:
