@@ -7,8 +7,7 @@ it) has places of its own, and beyond those it is let go, and counted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import aiomqtt
@@ -17,37 +16,39 @@ from plugins.mqtt_client import IN_FLIGHT, DurableClient
 from plugins.mqtt_message import Received, read
 from runtime.errors import Unavailable
 
-SPARE = 64  # messages that may be lost and are on their way at once
+SPARE = 1024  # messages that may be lost and wait: a burst of a house full of sensors is no overload
+AT_ONCE = 16  # of them on their way into the journal: a commit of many rows is a commit that others wait for
 
 
 class Inbox:
     """One object outlives the connections. `take` returns once the message is in the journal, in quarantine or nothing to keep;
-    `spare` names the class of a message that may be lost, empty for all others; `shed` counts one that was: its future is done
-    when that is in the journal."""
+    `spare` names the class of a message at QoS 0 that may be lost, empty for all others; `shed` counts one that was."""
 
     def __init__(
         self,
         take: Callable[[Received], Coroutine[Any, Any, None]],
         spare: Callable[[Received], str] = lambda message: "",
-        shed: Callable[[str], Awaitable[None]] | None = None,
+        shed: Callable[[str], object] | None = None,
     ) -> None:
         self._take = take
         self._spare = spare
         self._shed = shed
         self._tasks: set[asyncio.Task[None]] = set()
-        self._spares = 0  # under way
+        self._spares = 0  # that wait or are on their way
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def run(self, client: DurableClient) -> None:
         """Read until the connection is lost. Raises what `take` raises when the journal cannot have a message."""
-        under_way: asyncio.Queue[tuple[aiomqtt.Message, Awaitable[None]]] = asyncio.Queue(maxsize=IN_FLIGHT)
+        under_way: asyncio.Queue[tuple[aiomqtt.Message, asyncio.Task[None]]] = asyncio.Queue(maxsize=IN_FLIGHT)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._acknowledge(client, under_way), name="mqtt acknowledge")
             async for message in client.received():
                 received = read(message)
                 name = self._spare(received) if self._shed is not None else ""
-                ended = self._begin_spare(received, name) if name else self._begin(self._take(received))
-                if message.qos or not name:  # what needs no acknowledgement and may be lost holds nobody up
-                    await under_way.put((message, ended))
+                if name:  # it needs no acknowledgement, and holds nobody up
+                    self._begin_spare(received, name)
+                else:
+                    await under_way.put((message, self._begin(self._take(received))))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Not in the group: what is on its way into the journal gets there although the connection is lost."""
@@ -56,21 +57,20 @@ class Inbox:
         task.add_done_callback(self._ended)
         return task
 
-    def _begin_spare(self, message: Received, name: str) -> Awaitable[None]:
+    def _begin_spare(self, message: Received, name: str) -> None:
         assert self._shed is not None
         if self._spares >= SPARE:
-            return self._shed(name)
+            self._shed(name)
+            return
         self._spares += 1
-        return self._begin(self._take_spare(message, name, self._shed))
+        self._begin(self._take_spare(message, name, self._shed))
 
-    async def _take_spare(self, message: Received, name: str, shed: Callable[[str], Awaitable[None]]) -> None:
+    async def _take_spare(self, message: Received, name: str, shed: Callable[[str], object]) -> None:
         try:
-            await self._take(message)
-        except Unavailable:
-            if message.qos:
-                raise
-            with suppress(Unavailable):  # counted all the same, and written down when the journal can again
-                await shed(name)
+            async with self._turns:
+                await self._take(message)
+        except Unavailable:  # nobody will send it again
+            shed(name)
         finally:
             self._spares -= 1
 
@@ -81,7 +81,7 @@ class Inbox:
             task.exception()
 
     async def _acknowledge(
-        self, client: DurableClient, under_way: asyncio.Queue[tuple[aiomqtt.Message, Awaitable[None]]]
+        self, client: DurableClient, under_way: asyncio.Queue[tuple[aiomqtt.Message, asyncio.Task[None]]]
     ) -> None:
         while True:
             message, ended = await under_way.get()

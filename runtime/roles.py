@@ -103,9 +103,8 @@ class Context:
     """False while nothing may be commanded: a plugin that keeps devices awake lets them fall into their safe state."""
     settled: Callable[[str, str], Awaitable[None]] = _nobody
     """A device named a command that it carried out (or "" and what went wrong) when nobody waited for it any more."""
-    shed: Callable[[str], Awaitable[None]] | None = None
-    """Count a message of this class that was let go because too many came; what it returns is done when that is in the journal.
-    None: nothing may be let go."""
+    shed: Callable[[str], object] | None = None
+    """Count a message of this class that was let go because too many came. None: nothing may be let go."""
     fence: int = 0  # grows with every start: a device that saw a larger one refuses what comes with a smaller one
 
 

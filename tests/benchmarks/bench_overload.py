@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import socket
 import sqlite3
 import statistics
 import sys
@@ -181,12 +182,14 @@ async def raw(folder: Path, events: int) -> float:
 
 @dataclass
 class Person:
-    """Rates one decision again and again, and notes how long each answer takes."""
+    """Rates one decision again and again, and notes how long each answer takes; and before it, how long the broker alone."""
 
     seconds: list[float] = field(default_factory=list)
+    broker: list[float] = field(default_factory=list)
 
     async def speak(self, port: int, decision: str, ended: asyncio.Event) -> None:
-        async with aiomqtt.Client("127.0.0.1", port, protocol=V5) as client:
+        undelayed = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+        async with aiomqtt.Client("127.0.0.1", port, protocol=V5, socket_options=undelayed) as client:
             await client.subscribe("answers/person", qos=1)
             number = 0
             while not ended.is_set():
@@ -194,6 +197,10 @@ class Person:
                 properties.ResponseTopic = "answers/person"
                 properties.UserProperty = [("id", f"say-{number}")]
                 body = json.dumps({"decision": decision, "rating": 1})
+                began = time.monotonic()
+                await client.publish("answers/person", b"", qos=1)
+                await anext(client.messages)
+                self.broker.append(time.monotonic() - began)
                 began = time.monotonic()
                 await client.publish("corrigible/load/feedback", body, qos=1, properties=properties)
                 answer = json.loads((await anext(client.messages)).payload)
@@ -235,7 +242,7 @@ async def overload(folder: Path, rate: float, seconds: float) -> None:
         ended, person = asyncio.Event(), Person()
         quiet = asyncio.create_task(person.speak(port, decision, ended))
         await asyncio.sleep(min(10.0, seconds))
-        alone, person.seconds = person.seconds, []
+        alone, person.seconds, person.broker = person.seconds, [], []
         before = most = daemon.resident
         sending = asyncio.create_task(sure(port, ended))
         flooding = asyncio.create_task(flood(port, 0, TIMES * rate, round(TIMES * rate * seconds)))
@@ -263,6 +270,7 @@ async def overload(folder: Path, rate: float, seconds: float) -> None:
     print(f"resident {before:.0f} MiB before, {most:.0f} at most (+{most - before:.0f}; limit +256)")
     print(
         f"a person's answer: p50 {1000 * statistics.median(person.seconds):.0f} ms, p99 {p99(person.seconds):.0f} ms (limit 250);"
+        f" the broker's part, one message to itself: p50 {1000 * statistics.median(person.broker):.0f}, p99 {p99(person.broker):.0f};"
         f" without the flood p50 {1000 * statistics.median(alone):.0f}, p99 {p99(alone):.0f}"
     )
 
