@@ -1,7 +1,6 @@
 """What was let go because too much came: counted by class and minute. Loss is allowed for some messages, never silence about it.
 
-The counts of a moment go into the journal together. A future is done when the count it stands for is there, so that a broker's
-acknowledgement can wait for it.
+The counts of a moment go into the journal together; what it cannot have now waits for the next.
 """
 
 from __future__ import annotations
@@ -28,11 +27,10 @@ class Shedding:
         self._metrics = metrics
         self._clock = clock
         self._counts: Counter[tuple[str, int]] = Counter()  # (class, minute since 1970), not yet written
-        self._written: asyncio.Future[None] | None = None
         self._writing: asyncio.Task[None] | None = None
         self._told = 0  # the minute in which it was last logged
 
-    def count(self, name: str) -> asyncio.Future[None]:
+    def count(self, name: str) -> None:
         """One message of this class was let go."""
         minute = int(self._clock() // 60)
         if minute != self._told:
@@ -40,30 +38,23 @@ class Shedding:
             log.warning("too much comes, some of it is let go", of=name)
         self._counts[name, minute] += 1
         self._metrics.shed.labels(name).inc()
-        if self._written is None:
-            self._written = asyncio.get_running_loop().create_future()
-            self._written.add_done_callback(lambda future: future.exception())  # not everybody waits for it
         if self._writing is None:
             self._writing = asyncio.create_task(self._write(), name="shed counts")
-        return self._written
 
     async def _write(self) -> None:
-        """Until nothing is left; what the journal cannot have now waits for the next count."""
-        while self._written is not None:
-            written, self._written = self._written, None
+        while self._counts:
             counts, self._counts = self._counts, Counter()
             try:
                 await self._journal.shed(counts)
-            except Unavailable as error:
+            except Unavailable:
                 self._counts += counts
-                written.set_exception(error)
                 break
-            written.set_result(None)
         self._writing = None
 
     async def close(self) -> None:
         """Write what is left."""
         if self._writing is not None:
             await self._writing
+        await self._write()
         if self._counts:
-            await self._journal.shed(self._counts)
+            log.error("the journal cannot have the counts of what was let go", counts=self._counts.total())

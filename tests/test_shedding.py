@@ -1,4 +1,4 @@
-"""What is let go is counted, and the count is in the journal before anybody is told."""
+"""What is let go is counted, and the counts are in the journal, few rows for many messages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def test_counts_are_kept_by_class_and_minute_and_added_up(tmp_path: Path) 
     assert b'corrigible_shed_total{of="home/+/power"} 4.0' in metrics.text()
 
 
-async def test_what_the_journal_could_not_have_is_told_and_written_later(
+async def test_what_the_journal_could_not_have_is_written_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Journal.open(tmp_path / "journal.db") as journal:
@@ -43,14 +43,19 @@ async def test_what_the_journal_could_not_have_is_told_and_written_later(
 
         with monkeypatch.context() as patch:
             patch.setattr(journal, "shed", full)
-            with pytest.raises(Unavailable):
-                await shedding.count("qos 0")
-        await shedding.count("qos 0")
+            shedding.count("qos 0")
+            await shedding.close()
+        shedding.count("qos 0")
+        await shedding.close()
         assert await journal.let_go() == {"qos 0": 2}
 
 
 async def test_a_crowd_makes_few_rows(tmp_path: Path) -> None:
     async with Journal.open(tmp_path / "journal.db") as journal:
         shedding = Shedding(journal, Metrics(), clock=lambda: 0.0)
-        await asyncio.gather(*(shedding.count("qos 0") for _ in range(10_000)))
+        for number in range(10_000):
+            shedding.count("qos 0")
+            if not number % 1000:
+                await asyncio.sleep(0)
+        await shedding.close()
         assert await journal.let_go() == {"qos 0": 10_000}
