@@ -20,8 +20,8 @@ async def test_counts_are_kept_by_class_and_minute_and_added_up(tmp_path: Path) 
     async with Journal.open(tmp_path / "journal.db") as journal:
         shedding = Shedding(journal, metrics := Metrics(), clock=lambda: now[0])
         for _ in range(3):
-            written = shedding.count("home/+/power")
-        await written
+            shedding.count("home/+/power")
+        await shedding.close()
         assert await journal.let_go() == {"home/+/power": 3}
         now[0] += MINUTE
         shedding.count("home/+/power")
