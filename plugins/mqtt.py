@@ -179,7 +179,7 @@ class Mqtt(Sensor, Actuator, Critic):
 
     async def _once(self, command: Command, waiting: Waiting) -> Outcome:
         """At QoS 0, which neither client nor broker repeats: one publish, or none."""
-        left = until(command.expires_at)
+        left = until(command.at, command.expires_at)
         try:
             async with asyncio.timeout(left()):
                 await self._online.wait()
@@ -198,7 +198,11 @@ class Mqtt(Sensor, Actuator, Critic):
         return _outcome(command, "failed" if problem else "applied", problem or "the device confirmed it")
 
     async def _until_done(self, command: Command, waiting: Waiting) -> Outcome:
-        device, time_left, why = waiting.device, until(command.expires_at), "there is no connection to the broker"
+        device, time_left, why = (
+            waiting.device,
+            until(command.at, command.expires_at),
+            "there is no connection to the broker",
+        )
         while (left := time_left()) > 0:
             with suppress(TimeoutError):
                 async with asyncio.timeout(left):

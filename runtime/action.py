@@ -216,7 +216,10 @@ class Acting:
         queue.put_nowait(self._due(command))
 
     def _due(self, command: Command) -> Due:
-        return Due(command, until(command.expires_at, clock=lambda: self._clock(), monotonic=lambda: self._monotonic()))
+        return Due(
+            command,
+            until(command.at, command.expires_at, clock=lambda: self._clock(), monotonic=lambda: self._monotonic()),
+        )
 
     async def _serve(self, queue: asyncio.Queue[Due]) -> None:
         while True:

@@ -10,8 +10,13 @@ Left = Callable[[], float]
 
 
 def until(
-    expires_at: float, *, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
+    made_at: float,
+    expires_at: float,
+    *,
+    clock: Callable[[], float] = time.time,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> Left:
-    """Of a UTC time, seen from now on: whichever clock comes first."""
-    end = monotonic() + expires_at - clock()
+    """Of two UTC times, seen from now on: whichever clock comes first, and never more than it was made to live, for the clock
+    that wrote both may have been ahead of the one we have now."""
+    end = monotonic() + min(expires_at - clock(), expires_at - made_at)
     return lambda: min(expires_at - clock(), end - monotonic())

@@ -6,13 +6,19 @@ python -m tests.chaos.daemon [--mutant NAME] run --config FILE
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
-from tests.chaos import mutants
+from tests.chaos import clock
 
 
 def main() -> None:
+    if file := os.environ.get(clock.VARIABLE):
+        clock.follow(Path(file))  # before the runtime is imported, and keeps `time.time`
+    from tests.chaos import mutants
+
     if sys.argv[1:2] == ["--mutant"]:
         mutants.plant(sys.argv[2])
         del sys.argv[1:3]

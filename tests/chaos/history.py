@@ -58,7 +58,6 @@ class Fault(Message, frozen=True, kw_only=True, tag=True):
 
     kind: str
     evidence: str
-    skipped: str = ""  # why it could not be tried here
     recovered: bool = True  # messages were acknowledged again afterwards
     at: float
 

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from tests.chaos.checker import Envelope
+from tests.chaos.clock import VARIABLE, Clock
 from tests.chaos.history import Sent
 
 ROOT = Path(__file__).parents[2]
@@ -94,7 +95,8 @@ def envelope() -> Envelope:
     inside = frozenset(str(value) for value in range(10, HOT))
     bells = frozenset(("ring", "chime", "knock", "buzz", "gong", "horn"))
     return Envelope(
-        values={name: told for room in ROOMS for name, told in ((f"{room}_heater", inside), (f"{room}_bell", bells))}
+        values={name: told for room in ROOMS for name, told in ((f"{room}_heater", inside), (f"{room}_bell", bells))},
+        lives=EXPIRY,
     )
 
 
@@ -115,11 +117,11 @@ class Daemon:
     """`corrigible run`, started again whenever it dies. `command` may name a mutant."""
 
     def __init__(
-        self, config: Path, *, mutant: str = "", clock: Path | None = None, prefix: tuple[str, ...] = ()
+        self, config: Path, *, mutant: str = "", clock: Clock | None = None, prefix: tuple[str, ...] = ()
     ) -> None:
         self._command = (*prefix, sys.executable, "-m", "tests.chaos.daemon", *(("--mutant", mutant) if mutant else ()))
         self._config = config
-        self._clock = clock  # libfaketime's file, if the clock may jump
+        self._clock = clock  # if it may jump
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
         self._listeners: set[asyncio.Task[None]] = set()
@@ -191,11 +193,5 @@ class Daemon:
     def _environment(self) -> dict[str, str]:
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         if self._clock is not None:
-            env |= {
-                "LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": str(self._clock), "FAKETIME_NO_CACHE": "1",
-                "DONT_FAKE_MONOTONIC": "1",
-            }  # fmt: skip
+            env[VARIABLE] = str(self._clock.file)
         return env
-
-
-FAKETIME = next((str(path) for path in Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), "")

@@ -15,7 +15,9 @@ from pathlib import Path
 
 from plugins.broker import Broker
 from runtime.messages import Message
-from tests.chaos.house import FAKETIME, Daemon
+from tests.chaos.clock import Clock
+from tests.chaos.facts import newest
+from tests.chaos.house import Daemon
 from tests.chaos.proxy import PUBACK, PUBLISH, Proxy
 
 PATIENCE = 60.0  # seconds in which a fault must show, and be got over
@@ -23,10 +25,8 @@ LOOK = 0.02  # seconds between two looks
 STILL = 1.0  # seconds a stopped process stands still
 FULL = (b"could not store", b"disk is full", b"disk I/O error")  # what the log says when a commit failed
 PACKETS = 10  # that one fault of the link concerns
-
-
-class Skipped(Exception):
-    """This fault cannot be tried here; the sentence says why."""
+HOUR = 3600.0  # seconds that the clock jumps
+AHEAD = 40  # messages acknowledged meanwhile
 
 
 @dataclass
@@ -36,7 +36,7 @@ class World:
     daemon: Daemon
     broker: Broker
     proxy: Proxy
-    clock: Path | None = None
+    clock: Clock
     acked: int = 0
 
     def acknowledged(self) -> None:
@@ -165,18 +165,12 @@ async def fill_disk(world: World) -> str:
 
 async def jump_clock(world: World) -> str:
     """The wall clock of the daemon goes an hour ahead, and back; the monotonic one goes on."""
-    if world.clock is None:
-        raise Skipped("libfaketime is not installed (apt install faketime)")
-    wrong = world.clock.with_suffix(".seen")
-    wrong.unlink(missing_ok=True)
-    _set_clock(world.clock, "+3600")
+    world.clock.set(HOUR)
     acked = world.acked
-    await until(lambda: world.acked > acked + PACKETS, limit=10.0)
-    _set_clock(world.clock, "+0")
-    from tests.chaos.facts import newest
-
+    await until(lambda: world.acked > acked + AHEAD, limit=10.0)
+    world.clock.set(0.0)
     ahead = newest(world.daemon.data / "journal.db") - time.time()
-    return f"the journal holds a time {ahead:.0f} s ahead" if ahead > 1800 else ""
+    return f"the journal holds a time {ahead:.0f} s ahead" if ahead > HOUR / 2 else ""
 
 
 async def second_agent(world: World) -> str:
@@ -200,8 +194,7 @@ FAULTS: dict[str, Cause] = {
     "double_commands": double_commands, "slow_link": slow_link, "fill_disk": fill_disk, "jump_clock": jump_clock,
     "second_agent": second_agent,
 }  # fmt: skip
-# under libfaketime the daemon here gets so slow that its publishes time out: on demand only (`--clock-jumps`)
-OTHERS = tuple(kind for kind in FAULTS if kind not in ("kill_agent", "kill_broker", "jump_clock"))
+OTHERS = tuple(kind for kind in FAULTS if kind not in ("kill_agent", "kill_broker"))
 
 
 def plan(events: int, counts: dict[str, int], seed: int) -> list[Step]:
@@ -236,18 +229,3 @@ def _state(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0]
     except OSError:
         return ""
-
-
-def _set_clock(file: Path, offset: str) -> None:
-    """At once and whole: libfaketime reads it at every call."""
-    new = file.with_suffix(".new")
-    new.write_text(offset + "\n")
-    new.rename(file)
-
-
-def clock_file(folder: Path) -> Path | None:
-    """Where the daemon's offset is read from; None without libfaketime."""
-    if not FAKETIME:
-        return None
-    _set_clock(folder / "clock", "+0")
-    return folder / "clock"

@@ -23,10 +23,11 @@ from runtime.messages import Message
 from tests.chaos import facts, house
 from tests.chaos.actuator import Actuators
 from tests.chaos.checker import check
+from tests.chaos.clock import Clock
 from tests.chaos.history import Fault, History, Left, Serving, Synced
 from tests.chaos.link import Link
 from tests.chaos.mutants import MUTANTS
-from tests.chaos.nemesis import FAULTS, PATIENCE, Skipped, Step, World, clock_file, plan, until
+from tests.chaos.nemesis import FAULTS, PATIENCE, Step, World, plan, until
 from tests.chaos.producer import Producer
 from tests.chaos.proxy import Proxy
 
@@ -97,7 +98,7 @@ async def scene(order: Order, folder: Path) -> AsyncIterator[Stage]:
         broker = await _broker(order, folder, stack)
         proxy = await stack.enter_async_context(Proxy(broker.config.port).listening())
         config = house.write_config(folder, proxy.port)
-        clock = clock_file(folder) if order.faults.get("jump_clock") else None
+        clock = Clock(folder / "clock")
         trace = folder / "trace"
         daemon = house.Daemon(config, mutant=order.mutant, clock=clock, prefix=_tracing(trace) if order.traced else ())
         world = World(daemon=daemon, broker=broker, proxy=proxy, clock=clock)
@@ -199,12 +200,9 @@ class Stage:
 
     async def strike(self, kind: str) -> None:
         """Inject, and wait until the daemon got over it."""
-        began, acked, skipped, evidence = time.monotonic(), self._world.acked, "", ""
+        began, acked = time.monotonic(), self._world.acked
         starts = self._world.daemon.starts
-        try:
-            evidence = await FAULTS[kind](self._world)
-        except Skipped as reason:
-            skipped = str(reason)
+        evidence = await FAULTS[kind](self._world)
         if kind == "kill_agent":
             await until(lambda: self._world.daemon.starts > starts)
             acked = self._world.acked
@@ -212,7 +210,7 @@ class Stage:
         recovered = all_sent or await until(lambda: self._world.acked > acked)
         if kind == "kill_agent" and recovered and not all_sent:
             self._history.append(Serving(seconds=time.monotonic() - began, at=time.time()))
-        self._history.append(Fault(kind=kind, evidence=evidence, skipped=skipped, recovered=recovered, at=time.time()))
+        self._history.append(Fault(kind=kind, evidence=evidence, recovered=recovered, at=time.time()))
 
     async def _listen_for_what_is_left(self) -> None:
         """A newcomer at the actuators' topics hears only what the broker retains, which must be nothing."""

@@ -11,7 +11,7 @@ from tests.chaos.checker import LATE, Envelope, check
 from tests.chaos.facts import Commanded, Facts
 from tests.chaos.history import Acked, Effect, Fault, Left, Received, Record, Sent, Synced
 
-ENVELOPE = Envelope(values={"heater": frozenset(("20", "21"))})
+ENVELOPE = Envelope(values={"heater": frozenset(("20", "21"))}, lives=1.0)
 
 
 def sent(number: int, *, valid: bool = True) -> Sent:
@@ -62,6 +62,11 @@ def test_without_fault_nothing_is_red() -> None:
         ("I6", [replace(EFFECT, command="c2")], replace(FACTS, commands=(COMMAND, replace(COMMAND, id="c2")))),
         ("I7", [replace(RECEIVED, at=10.0 + LATE + 0.1)], FACTS),
         ("I7", [replace(RECEIVED, retained=True)], FACTS),
+        (
+            "I7",
+            [replace(RECEIVED, not_after=9e9), replace(RECEIVED, not_after=9e9, at=RECEIVED.at + 2.1 + LATE)],
+            FACTS,
+        ),
         ("I11", [replace(RECEIVED, value="99")], FACTS),
         ("I11", [replace(RECEIVED, command="c7")], FACTS),
         ("accounts", [], replace(FACTS, stored=(*FACTS.stored, ("x", b"of nobody")))),
@@ -73,10 +78,6 @@ def test_without_fault_nothing_is_red() -> None:
 )
 def test_each_invariant_goes_red(invariant: str, more: list[Record], facts: Facts) -> None:
     assert invariant in red([*RECORDS, *more], facts)
-
-
-def test_a_fault_that_cannot_be_tried_here_is_no_failure() -> None:
-    assert red([*RECORDS, replace(FAULT, evidence="", skipped="not installed")], FACTS) == set()
 
 
 @given(total=st.integers(1, 60), data=st.data())
