@@ -24,9 +24,9 @@ DEAF = 0.03  # share of the commands that are neither carried out nor confirmed,
 class Actuators:
     """All of them on one connection: `act/<name>/set`."""
 
-    def __init__(self, port: int, agent: str, history: History) -> None:
+    def __init__(self, port: int, agent: str, history: History, deaf: float = DEAF) -> None:
         self._applied = f"corrigible/{agent}/applied"
-        self._history = history
+        self._history, self._deaf = history, deaf
         self._done: set[tuple[str, str]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.link = Link(port, "actuators", ("act/+/set",), self._heard)
@@ -35,7 +35,7 @@ class Actuators:
         received = understood(message)
         self._history.append(received)
         once, drawn = received.actuator.endswith(ONCE), portion(received.command)
-        if received.retained or (received.command and drawn < DEAF):
+        if received.retained or (received.command and drawn < self._deaf):
             return
         key = (received.actuator, received.command)
         if key not in self._done or once:

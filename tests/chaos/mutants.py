@@ -28,6 +28,7 @@ from runtime.guard import Guard
 from runtime.ingest import Ingest
 from runtime.journal import Journal, lock, writer
 from runtime.messages import Command, Message, Quarantined, new_id, portion
+from tests.chaos.actuator import DEAF
 
 LATER = 1.0  # seconds that a step is late which has to be first
 EXTRA = 30.0  # seconds
@@ -41,6 +42,7 @@ class Mutant:
     finds: str
     needs: dict[str, int] = field(default_factory=dict)
     traced: bool = False
+    deaf: float = DEAF  # share of the commands that no actuator hears
 
 
 def plant(name: str) -> None:
@@ -311,7 +313,7 @@ MUTANTS = {
     "resend_of_one_shot": Mutant(resend_of_one_shot, "I6"),
     "sending_forgotten": Mutant(sending_forgotten, "I6", {"kill_agent": 4}),
     "no_fence": Mutant(no_fence, "I6"),
-    "wall_clock_ttl": Mutant(wall_clock_ttl, "I7", {"jump_clock": 5}),
+    "wall_clock_ttl": Mutant(wall_clock_ttl, "I7", {"jump_clock": 2}, deaf=0.5),
     "ack_before_commit": Mutant(ack_before_commit, "I1", {"kill_agent": 2}),
     "no_unique_key": Mutant(no_unique_key, "I2", {"double_messages": 1}),
     "stored_though_refused": Mutant(stored_though_refused, "I1", {"fill_disk": 3}),

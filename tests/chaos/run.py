@@ -21,7 +21,7 @@ from runtime.journal import doctor
 from runtime.journal.doctor import Finding
 from runtime.messages import Message
 from tests.chaos import facts, house
-from tests.chaos.actuator import Actuators
+from tests.chaos.actuator import DEAF, Actuators
 from tests.chaos.checker import check
 from tests.chaos.clock import Clock
 from tests.chaos.history import Fault, History, Left, Serving, Synced
@@ -49,6 +49,7 @@ class Order:
     broker: str = "mosquitto"
     mutant: str = ""
     waking: float = house.WAKING  # share of the events that ask for a decision
+    deaf: float = DEAF  # share of the commands that no actuator hears
     settle: float = 90.0  # seconds the last messages have to be acknowledged
     duration: float = 0.0  # seconds; > 0: a soak, without end of events and with a fault every `EVERY` seconds
     traced: bool = False  # count the syncs of the journal with strace; then one event after the other, and no faults
@@ -102,7 +103,7 @@ async def scene(order: Order, folder: Path) -> AsyncIterator[Stage]:
         trace = folder / "trace"
         daemon = house.Daemon(config, mutant=order.mutant, clock=clock, prefix=_tracing(trace) if order.traced else ())
         world = World(daemon=daemon, broker=broker, proxy=proxy, clock=clock)
-        actuators = Actuators(broker.config.port, house.AGENT, history)
+        actuators = Actuators(broker.config.port, house.AGENT, history, order.deaf)
         await stack.enter_async_context(actuators.link.connected())
         producers = [
             Producer(broker.config.port, house.AGENT, f"producer{number}", history, world.acknowledged)
@@ -269,5 +270,6 @@ async def hunt(mutant: str, folder: Path, *, broker: str = "mosquitto", seed: in
     bug = MUTANTS[mutant]
     events = 40 if bug.traced else 300
     return await run(
-        Order(events, bug.needs, seed, broker, mutant=mutant, waking=0.4, settle=20.0, traced=bug.traced), folder
+        Order(events, bug.needs, seed, broker, mutant, waking=0.4, deaf=bug.deaf, settle=20.0, traced=bug.traced),
+        folder,
     )
