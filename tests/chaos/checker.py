@@ -1,7 +1,7 @@
 """The verdict: a pure function over histories and journal. What producers and actuators saw must be what is written.
 
 I1 what was acknowledged is stored; I2 once; I3 what was sent arrived; I4 and I5 work has an end; I6 no effect twice, none
-invented; I7 nothing after its time; I11 nothing outside the envelope and nothing unwritten; `accounts`: stored and
+invented; I7 nothing after its time; I8 no state an event; I11 nothing outside the envelope and nothing unwritten; `accounts`: stored and
 quarantined are the sent ones, to the message; `faults`: every fault left evidence and was got over.
 """
 
@@ -14,7 +14,7 @@ from typing import TypeVar
 from runtime.journal.doctor import NAMED, Finding
 from runtime.messages import Message
 from tests.chaos.facts import Facts
-from tests.chaos.history import Acked, Effect, Fault, Left, Received, Record, Sent, Synced
+from tests.chaos.history import Acked, Effect, Fault, Kept, Left, Received, Record, Sent, Synced
 
 LATE = 3.0  # seconds on the wire that are nobody's fault: the links' delays and a stopped process
 ENDS = frozenset(("applied", "sent", "refused", "expired", "failed", "uncertain", "denied"))
@@ -39,6 +39,7 @@ def check(records: Sequence[Record], facts: Facts, envelope: Envelope) -> list[F
         ("I5", "every decision was answered and every command has an end", lambda: endless(facts)),
         ("I6", "no effect twice and none that is only said", lambda: doubled(records, facts)),
         ("I7", "nothing was sent after it had expired", lambda: late(records, envelope.lives)),
+        ("I8", "what the broker retains is a state and wakes nobody", lambda: replayed(records, facts)),
         ("I11", "every command was written before and inside the envelope", lambda: outside(records, facts, envelope)),
         ("accounts", "sent = stored + quarantined + still on the way", lambda: unaccounted(records, facts)),
         ("sync", "no acknowledgement before its commit was forced to the disk", lambda: unsynced(records)),
@@ -137,6 +138,13 @@ def late(records: Sequence[Record], lives: float) -> Iterable[str]:
             yield f"{received.command} is told again after {received.at - first[received.command]:.1f} s, and lives {lives:.1f} s"
 
 
+def replayed(records: Sequence[Record], facts: Facts) -> Iterable[str]:
+    """I8: it comes again with every subscription."""
+    for kept in of(records, Kept):
+        if kept.payload in facts.waking:
+            yield f"{kept.payload.decode(errors='replace')} was decided on, and nobody said it now"
+
+
 def outside(records: Sequence[Record], facts: Facts, envelope: Envelope) -> Iterable[str]:
     """I11: every value an actuator was told."""
     written = {command.id for command in facts.commands}
@@ -150,7 +158,7 @@ def outside(records: Sequence[Record], facts: Facts, envelope: Envelope) -> Iter
 def unaccounted(records: Sequence[Record], facts: Facts) -> Iterable[str]:
     """The identity, to the message: nothing in the journal that nobody sent, nothing valid in quarantine."""
     messages = of(records, Sent)
-    valid = {message.payload for message in messages if message.valid}
+    valid = {message.payload for message in messages if message.valid} | {kept.payload for kept in of(records, Kept)}
     invalid = {message.payload for message in messages if not message.valid}
     stored = {payload for _, payload in facts.stored}
     yield from (f"{payload[:40]!r} is stored, but nobody sent it" for payload in stored - valid)

@@ -9,6 +9,10 @@ from pathlib import Path
 
 from runtime.messages import Message
 
+WAKING = (
+    """SELECT o.payload FROM percept p, json_each(p.body, '$.causes') cause JOIN observation o ON o.id = cause.value"""
+)
+
 
 class Commanded(Message, frozen=True, kw_only=True):
     id: str
@@ -22,6 +26,7 @@ class Commanded(Message, frozen=True, kw_only=True):
 class Facts(Message, frozen=True, kw_only=True):
     stored: tuple[tuple[str, bytes], ...]  # id and payload of every observation
     quarantined: tuple[bytes, ...]  # payloads
+    waking: frozenset[bytes] = frozenset()  # payloads that a percept came of
     unperceived: tuple[str, ...] = ()
     undecided: tuple[str, ...] = ()  # percepts
     unanswered: tuple[str, ...] = ()  # decisions without command and outcome
@@ -39,6 +44,7 @@ def read(path: Path) -> Facts:
         return Facts(
             stored=tuple(base.execute("SELECT id, payload FROM observation")),
             quarantined=tuple(payload for (payload,) in base.execute("SELECT payload FROM quarantined")),
+            waking=frozenset(payload for (payload,) in base.execute(WAKING)),
             unperceived=column("SELECT id FROM observation WHERE perceived = 0"),
             undecided=column(
                 "SELECT p.id FROM percept p LEFT JOIN decision d ON d.percept_id = p.id WHERE d.id IS NULL"

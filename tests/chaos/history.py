@@ -32,6 +32,12 @@ class Acked(Message, frozen=True, kw_only=True, tag=True):
     at: float
 
 
+class Kept(Message, frozen=True, kw_only=True, tag=True):
+    """What somebody said once, and the broker retains for whoever subscribes: a state by now, and no event."""
+
+    payload: bytes
+
+
 class Received(Message, frozen=True, kw_only=True, tag=True):
     """A command reached an actuator, as often as it came."""
 
@@ -83,7 +89,7 @@ class Synced(Message, frozen=True, kw_only=True, tag=True):
     syncs: int
 
 
-Record = Sent | Acked | Received | Effect | Fault | Serving | Left | Synced
+Record = Sent | Acked | Kept | Received | Effect | Fault | Serving | Left | Synced
 
 
 class History:

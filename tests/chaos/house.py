@@ -113,6 +113,9 @@ def events(seed: int, waking: float = WAKING) -> Iterator[Sent]:
         yield Sent(id=id, producer=producer, topic=topic, payload=payload, valid=valid, at=time.time())
 
 
+KEPT = ("home/hall/says", b'{"text": "it was dark yesterday"}')  # what the broker retains since yesterday
+
+
 class Daemon:
     """`corrigible run`, started again whenever it dies. `command` may name a mutant."""
 

@@ -35,13 +35,17 @@ class Link:
             with suppress(asyncio.CancelledError):
                 await keeper
 
-    async def publish(self, topic: str, payload: bytes, told: dict[str, str] | None = None) -> None:
+    async def publish(
+        self, topic: str, payload: bytes, told: dict[str, str] | None = None, *, retain: bool = False
+    ) -> None:
         properties = Properties(PacketTypes.PUBLISH)
         if told:
             properties.UserProperty = list(told.items())
         if self._client is not None:
             with suppress(aiomqtt.MqttError):
-                await self._client.publish(topic, payload, qos=1, properties=properties, timeout=PATIENCE)
+                await self._client.publish(
+                    topic, payload, qos=1, retain=retain, properties=properties, timeout=PATIENCE
+                )
 
     async def _keep(self) -> None:
         while True:

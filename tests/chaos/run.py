@@ -24,7 +24,7 @@ from tests.chaos import facts, house
 from tests.chaos.actuator import DEAF, Actuators
 from tests.chaos.checker import check
 from tests.chaos.clock import Clock
-from tests.chaos.history import Fault, History, Left, Serving, Synced
+from tests.chaos.history import Fault, History, Kept, Left, Serving, Synced
 from tests.chaos.link import Link
 from tests.chaos.mutants import MUTANTS
 from tests.chaos.nemesis import FAULTS, PATIENCE, Step, World, plan, until
@@ -111,6 +111,8 @@ async def scene(order: Order, folder: Path) -> AsyncIterator[Stage]:
         ]
         for producer in producers:
             await stack.enter_async_context(producer.link.connected())
+        await producers[0].link.publish(*house.KEPT, retain=True)
+        history.append(Kept(payload=house.KEPT[1]))
         await stack.enter_async_context(daemon.running())
         yield Stage(order, world, producers, actuators, history)
 

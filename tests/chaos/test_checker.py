@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from tests.chaos.checker import LATE, Envelope, check
 from tests.chaos.facts import Commanded, Facts
-from tests.chaos.history import Acked, Effect, Fault, Left, Received, Record, Sent, Synced
+from tests.chaos.history import Acked, Effect, Fault, Kept, Left, Received, Record, Sent, Synced
 
 ENVELOPE = Envelope(values={"heater": frozenset(("20", "21"))}, lives=1.0)
 
@@ -67,6 +67,7 @@ def test_without_fault_nothing_is_red() -> None:
             [replace(RECEIVED, not_after=9e9), replace(RECEIVED, not_after=9e9, at=RECEIVED.at + 2.1 + LATE)],
             FACTS,
         ),
+        ("I8", [Kept(payload=b"yesterday")], replace(FACTS, waking=frozenset([b"yesterday"]))),
         ("I11", [replace(RECEIVED, value="99")], FACTS),
         ("I11", [replace(RECEIVED, command="c7")], FACTS),
         ("accounts", [], replace(FACTS, stored=(*FACTS.stored, ("x", b"of nobody")))),
