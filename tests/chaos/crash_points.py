@@ -150,8 +150,13 @@ async def _reopen(path: Path) -> None:
 
 
 def registry_scene(folder: Path) -> Scene:
-    """A version is there already, and what an earlier crash left of the one that the victim publishes; that one learnt more
-    after it was judged, so it has two sets of files."""
+    prepare, job = registry_scene_begin(folder)
+    return Scene(folder, "publish", prepare, lambda root, told: judge_registry(root, told, job))
+
+
+def registry_scene_begin(folder: Path) -> tuple[Callable[[Path], None], Path]:
+    """What makes the registry in a folder, and the job to publish there. A version is there already, and what an earlier crash
+    left of the one that the job holds; that one learnt more after it was judged, so it has two sets of files."""
     held = [Example(id="fb-3", scope="hall", text="dark", action=Action(tool="nothing"), at=1.0)]
     folder.mkdir(parents=True)
     finished(folder / "first", 0.1)
@@ -165,7 +170,7 @@ def registry_scene(folder: Path) -> Scene:
         (registry.directory(half) / MANIFEST).unlink()
         shutil.copytree(registry.directory(half), registry.directory(half).with_suffix(".new"))
 
-    return Scene(folder, "publish", prepare, lambda root, told: judge_registry(root, told, folder / "job"))
+    return prepare, folder / "job"
 
 
 def judge_registry(root: Path, told: list[str], job: Path) -> str:

@@ -1,7 +1,7 @@
 """Planted bugs: each replaces one function of the real daemon, in its own process, before it starts.
 
 A mutant that the checker does not find is a hole in the checker. `needs` are the faults that bring it to light, `finds` the
-invariant that has to go red. Nothing here is ever imported by the runtime.
+invariant that has to go red. Bugs in how versions are stored: `stores.py`. Nothing here is ever imported by the runtime.
 """
 
 from __future__ import annotations
@@ -361,9 +361,4 @@ MUTANTS = {
     "normal_sync": Mutant(normal_sync, "sync", traced=True),
     "never_perceives_some": Mutant(never_perceives_some, "I4"),
     "stays_dead": Mutant(stays_dead, "I3", {"cut_link": 1}),
-}
-PENDING = {
-    "nan_gate_off": "needs an adapter that serves, and so the model; the mutants of adapter files test it",
-    "in_place_adapter": "as above; shown by a kill between two system calls (crash points)",
-    "no_dir_fsync": "only a power cut shows it (simulated power cuts)",
 }
