@@ -104,6 +104,7 @@ def restore(data: Path, backup: Path) -> Path | None:
     partial = data / f"{STAGED}.partial"
     try:
         shutil.rmtree(partial, ignore_errors=True)
+        (partial / ADAPTERS).mkdir(parents=True)  # a backup without versions replaces the versions, too
         for name in manifest.files:
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(backup / name, partial / name)
