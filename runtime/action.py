@@ -150,7 +150,7 @@ class Acting:
             at=self._clock(),
             once=tool.once,
         )
-        if not await self._journal.put(command):
+        if not await self._journal.put(command, patient=True):
             return None  # a recomputation: it is under way, or was
         await self._bus.publish(command)
         if mode == "confirm":
@@ -294,7 +294,7 @@ class Acting:
         )  # fmt: skip
 
     async def _commit(self, outcome: Outcome) -> None:
-        if await self._journal.put(outcome):
+        if await self._journal.put(outcome, patient=True):
             self._metrics.outcomes.labels(outcome.status).inc()
             if outcome.status in ("refused", "failed", "expired"):
                 log.warning("not done", status=outcome.status, reason=outcome.reason, decision=outcome.decision_id)

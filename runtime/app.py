@@ -32,11 +32,11 @@ from runtime.config import Config
 from runtime.console import server
 from runtime.control import Control
 from runtime.control.switching import MODES_KEY
-from runtime.errors import CorrigibleError
+from runtime.errors import CorrigibleError, Unwritable
 from runtime.guard import Guard
 from runtime.isolation import loading as isolation
 from runtime.isolation.remote import Remote
-from runtime.journal import Journal, backups, lock, rescue
+from runtime.journal import AGAIN, Journal, backups, lock, rescue
 from runtime.learning import jobs
 from runtime.messages import Command, Decision, Feedback, Message, Observation, Outcome, Percept
 from runtime.parts import Parts, zone_of
@@ -60,6 +60,7 @@ class App(Parts):
     """One daemon's parts and their life. Use `opened`; tests and the backtest drive the parts directly."""
 
     closing = False
+    shut = ""  # why nothing is taken in for now
     next: Next = "stop"  # what comes after this life
 
     def __init__(self, *given: Any, **more: Any) -> None:
@@ -156,10 +157,27 @@ class App(Parts):
             await plugin.stop()
 
     async def _emit(self, message: Observation | Feedback) -> None:
-        """The door for sensors. While we stop, nothing returns: it is not acknowledged, and whoever sent it keeps it."""
-        if self.closing:
-            await asyncio.Event().wait()
-        await self.ingest.emit(message)
+        """The door for sensors. While the journal can have nothing, whoever brings something waits, and so does who sends it to
+        them; while we stop, nothing returns: it is not acknowledged, and whoever sent it keeps it."""
+        while not self.closing:
+            try:
+                await self.ingest.emit(message)
+                return self._door_is(shut="")
+            except Unwritable as error:
+                self._door_is(shut=str(error))
+            await asyncio.sleep(AGAIN)
+        await asyncio.Event().wait()
+        return None
+
+    def _door_is(self, *, shut: str) -> None:
+        """Say it when it changes."""
+        if bool(shut) == bool(self.shut):
+            return
+        self.shut = shut
+        if shut:
+            log.error("nothing is taken in until the journal can store it", reason=shut)
+        else:
+            log.info("the journal stores again")
 
     def leave(self, *, to_safe: bool) -> None:
         """A person's word: stop in good order and start again, with everything or in safe mode."""

@@ -158,7 +158,7 @@ class Apprentice:
     async def _become(self, scope: str, one: Class, acts: bool, reason: str) -> None:
         standing = Standing(acts=acts, since=self._clock(), reason=reason)
         changed = {**self._standings, _key(scope, one.action): standing}
-        await self._journal.set_metadata(KEY, msgspec.to_builtins(changed))
+        await self._journal.set_metadata(KEY, msgspec.to_builtins(changed), patient=True)
         self._standings = changed
         log.info("acts by itself" if acts else "decides in silence again", actuator=one.actuator, reason=reason)
 

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import structlog
 
 from runtime import systemd
+from runtime.errors import Unwritable
 from runtime.journal import Journal
 from runtime.metrics import Metrics
 
 LOOK = 1.0  # seconds between two looks
+UNWRITTEN = 100  # changes that wait for a disk which takes nothing
 NAMES = ("NORMAL", "DEGRADED", "SAFE", "HOLD")  # from good to grave
 
 log = structlog.get_logger("condition")
@@ -46,6 +50,7 @@ class Watch:
     def __init__(self, look: Callable[[], Condition], journal: Journal, metrics: Metrics) -> None:
         self._look, self._journal, self._metrics = look, journal, metrics
         self._last: Condition | None = None
+        self._unwritten: deque[dict[str, Any]] = deque(maxlen=UNWRITTEN)
 
     async def run(self) -> None:
         while True:
@@ -53,10 +58,16 @@ class Watch:
             await asyncio.sleep(LOOK)
 
     async def look(self) -> None:
-        """One look. A row in the journal only where the word or a cause has changed."""
+        """One look. A row in the journal only where the word or a cause has changed, as soon as it can be written."""
         found = self._look()
-        if found == self._last:
-            return
+        if found != self._last:
+            self._changed(found)
+        with suppress(Unwritable):
+            while self._unwritten:
+                await self._journal.add_transition(self._unwritten[0])
+                self._unwritten.popleft()
+
+    def _changed(self, found: Condition) -> None:
         before, self._last = self._last, found
         self._metrics.condition_is(NAMES, found.name)
         systemd.notify("STATUS=" + " ".join([found.name, *found.causes[:3]])[:500].replace("\n", " "))
@@ -66,4 +77,4 @@ class Watch:
             "at": time.time(), "condition": found.name, "before": before.name if before else "",
             "causes": list(found.causes),
         }  # fmt: skip
-        await self._journal.add_transition(row)
+        self._unwritten.append(row)

@@ -147,7 +147,7 @@ class Decider:
             self.busy += 1
             try:
                 decision = await self.decide(percept)
-                if await self._journal.put(decision):
+                if await self._journal.put(decision, patient=True):
                     await self._bus.publish(decision)
             finally:
                 self.busy -= 1

@@ -36,6 +36,10 @@ class Unavailable(CorrigibleError):
     """A part that is needed is not there now."""
 
 
+class Unwritable(Unavailable):
+    """The disk takes nothing now: the same again may be stored later."""
+
+
 class Corrupt(CorrigibleError):
     """A file is not what it says it is."""
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from runtime import payload
 from runtime.bus import Bus
 from runtime.catalogue import Catalogue
-from runtime.errors import BadInput, NotFound, Unavailable
+from runtime.errors import BadInput, NotFound, Unwritable
 from runtime.journal import Journal
 from runtime.marks import Marks, numbered
 from runtime.messages import ASK, Action, Decision, Feedback, Forgotten, Observation, Quarantined
@@ -55,7 +55,7 @@ class Ingest:
 
     async def _observation(self, observation: Observation) -> None:
         if self._journal.low:
-            raise Unavailable("the disk is full: nothing more is taken in; free some space and it goes on by itself")
+            raise Unwritable("the disk is full: nothing more is taken in; free some space and it goes on by itself")
         try:
             payload.parse_scalar(observation.payload)
         except BadInput as error:

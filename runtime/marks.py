@@ -129,7 +129,7 @@ class Marks:
             return
         identity = derived_id("gp", producer, boot, str(first), str(last))
         gap = Gap(id=identity, producer=producer, boot=boot, first=first, last=last, at=self._clock())
-        await self._journal.put(gap)
+        await self._journal.put(gap, patient=True)
         self._open[gap.id] = gap
         self._metrics.gaps.inc(last - first + 1)
         log.warning("messages are missing", producer=producer, boot=boot, first=first, last=last)
@@ -140,7 +140,7 @@ class Marks:
                 continue
             if all(n <= counter.upto or n in counter.beyond for n in range(gap.first, gap.last + 1)):
                 del self._open[gap.id]
-                await self._journal.put(replace(gap, filled=self._clock()))
+                await self._journal.put(replace(gap, filled=self._clock()), patient=True)
                 log.info("what was missing came", producer=producer, boot=boot, first=gap.first, last=gap.last)
 
     def _too_many(self, place: Numbered) -> None:

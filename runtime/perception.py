@@ -119,7 +119,7 @@ class Perception:
                 situations.extend(await _answered(perceiver, world, observation))
             return self._worthwhile(situations, observation)
         except BadInput as error:
-            await self._journal.put(payload.quarantined(observation, str(error)))
+            await self._journal.put(payload.quarantined(observation, str(error)), patient=True)
             return []
 
     async def _tell(self, taken: Sequence[str], percepts: Sequence[Percept]) -> None:
@@ -132,7 +132,7 @@ class Perception:
         for scope in self._scopes:
             situation = Situation(scope=scope, kind="timer", event_id=f"{clock_now:.0f}")
             percept = self._percept(situation, None, clock_now)
-            await self._journal.put(percept)
+            await self._journal.put(percept, patient=True)
             await self._bus.publish(percept)
 
     async def run_timer(self, clock_sleep: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -14,12 +15,12 @@ from typing import Any, TypeVar
 import aiosqlite
 import msgspec
 
-from runtime.errors import Corrupt, NotFound
+from runtime.errors import Corrupt, NotFound, Unwritable
 from runtime.journal.ballast import NAME as BALLAST
 from runtime.journal.ballast import Ballast
 from runtime.journal.opening import migrate, prepare
 from runtime.journal.rescue import LOST_KEY, Lost
-from runtime.journal.rows import json_of, row
+from runtime.journal.rows import Row, json_of, row
 from runtime.journal.writer import Writer
 from runtime.messages import (
     Action,
@@ -44,6 +45,7 @@ from runtime.payload import quarantined_feedback
 
 COMMANDED = 100  # newest commands of an actuator that are looked at again after a restart
 TURNS_PAGE = 1000  # decisions read at once, so that nobody who writes waits long
+AGAIN = 0.5  # seconds between two tries while the disk takes nothing
 CURVE_WINDOW = 50  # judged decisions an accuracy point of the page looks back over
 M = TypeVar("M", bound=Message)
 
@@ -100,9 +102,19 @@ class Journal:
 
     # --- writing ------------------------------------------------------------------------------------------------
 
-    async def put(self, *messages: Message) -> int:
-        """Store messages, all or none; the number of those that were new. Returns when they are durable."""
-        return await self._writer.put([row(message) for message in messages])
+    async def put(self, *messages: Message, patient: bool = False) -> int:
+        """Store messages, all or none; the number of those that were new. Returns when they are durable. Raises Unavailable, or
+        Unwritable while the disk takes nothing; `patient`: it waits until it does instead."""
+        return await self._put([row(message) for message in messages], patient=patient)
+
+    async def _put(self, rows: Sequence[Row], *, patient: bool) -> int:
+        while True:
+            try:
+                return await self._writer.put(rows)
+            except Unwritable:
+                if not patient:
+                    raise
+            await asyncio.sleep(AGAIN)
 
     async def put_numbered(self, message: Observation | Quarantined, producer: str, boot: str, number: int) -> int:
         """As `put`; and that this number of the producer's counter was heard, in the same transaction."""
@@ -121,7 +133,7 @@ class Journal:
             sql = "DELETE FROM heard WHERE producer = :producer AND boot = :boot AND number <= :number"
             rows += [(mark, place), (sql, place)]
         if rows:
-            await self._writer.put(rows)
+            await self._put(rows, patient=True)
 
     async def shed(self, counts: Mapping[tuple[str, int], int]) -> None:
         """Add to what was let go, by (class, minute since 1970)."""
@@ -141,14 +153,14 @@ class Journal:
         raise NotFound(reason)
 
     async def perceived(self, observation_ids: Sequence[str], *percepts: Percept) -> None:
-        """Observations were absorbed and woke these percepts: one transaction."""
+        """Observations were absorbed and woke these percepts: one transaction, for which it waits while the disk takes nothing."""
         mark = "UPDATE observation SET perceived = 1 WHERE id IN (SELECT value FROM json_each(:ids))"
         ids = msgspec.json.encode(observation_ids).decode()
-        await self._writer.put([*(row(percept) for percept in percepts), (mark, {"ids": ids})])
+        await self._put([*(row(percept) for percept in percepts), (mark, {"ids": ids})], patient=True)
 
-    async def set_metadata(self, key: str, value: Any) -> None:
+    async def set_metadata(self, key: str, value: Any, *, patient: bool = False) -> None:
         sql = "INSERT INTO metadata VALUES (:key, :value) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
-        await self._writer.put([(sql, {"key": key, "value": json_of(value)})])
+        await self._put([(sql, {"key": key, "value": json_of(value)})], patient=patient)
 
     async def add_transition(self, row: dict[str, Any]) -> None:
         """How the daemon stands has changed: a row of its own, never written over."""

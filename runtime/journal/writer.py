@@ -17,7 +17,7 @@ from typing import Any
 import aiosqlite
 import structlog
 
-from runtime.errors import CorrigibleError, Unavailable
+from runtime.errors import CorrigibleError, Unavailable, Unwritable
 from runtime.journal import opening
 from runtime.journal.ballast import Ballast
 from runtime.journal.rows import Row
@@ -41,7 +41,8 @@ class Writer:
         self.commits = 0
 
     async def put(self, rows: Sequence[Row]) -> int:
-        """The number of rows that were new, once they are durable. Raises Unavailable if they could not be stored."""
+        """The number of rows that were new, once they are durable. Raises Unavailable if they could not be stored,
+        Unwritable if nothing can be."""
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         await self._queue.put((rows, done))
         return await done
@@ -76,7 +77,8 @@ class Writer:
             if done.done():
                 continue
             if isinstance(result, Exception):
-                done.set_exception(Unavailable(f"the journal could not store this: {result}"))
+                kind = Unavailable if self.healthy else Unwritable
+                done.set_exception(kind(f"the journal could not store this: {result}"))
             else:
                 done.set_result(result)
 
