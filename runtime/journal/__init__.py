@@ -18,6 +18,7 @@ import msgspec
 from runtime.errors import Corrupt, NotFound, Unwritable
 from runtime.journal.ballast import NAME as BALLAST
 from runtime.journal.ballast import Ballast
+from runtime.journal.chain import Chain
 from runtime.journal.opening import migrate, prepare
 from runtime.journal.rescue import LOST_KEY, Lost
 from runtime.journal.rows import Row, json_of, row
@@ -79,12 +80,13 @@ class Journal:
             try:
                 await execute(prepare, connection._conn, path)
                 await execute(migrate, connection._conn, path)
+                chain = await execute(Chain, connection._conn)
             except aiosqlite.DatabaseError as error:
                 raise Corrupt(f"{path} cannot be opened as a journal: {error}; move it away to start afresh") from None
             async with aiosqlite.connect(path, isolation_level=None) as reader:  # it does not wait for commits
                 await reader.execute("PRAGMA query_only = ON")
                 held = Ballast(path.with_name(BALLAST), ballast)
-                writer = Writer(connection, path, held)
+                writer = Writer(connection, path, held, chain)
                 try:
                     yield cls(writer, reader, held)
                 finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ import structlog
 from runtime.errors import CorrigibleError, Unavailable, Unwritable
 from runtime.journal import opening
 from runtime.journal.ballast import Ballast
+from runtime.journal.chain import Chain, Link, newest
 from runtime.journal.rows import Row
 
 GROUP = 64  # puts a commit carries at most
@@ -31,8 +33,8 @@ log = structlog.get_logger("journal")
 class Writer:
     """Owns the connection's write side."""
 
-    def __init__(self, connection: aiosqlite.Connection, path: Path, ballast: Ballast) -> None:
-        self._connection = connection
+    def __init__(self, connection: aiosqlite.Connection, path: Path, ballast: Ballast, chain: Chain) -> None:
+        self._connection, self._chain = connection, chain
         self._path, self._ballast = path, ballast
         self._doubtful = False  # the connection saw an error of the disk
         self._queue: asyncio.Queue[tuple[Sequence[Row], asyncio.Future[int]]] = asyncio.Queue(4096)
@@ -85,17 +87,34 @@ class Writer:
     async def _written(self, puts: list[Sequence[Row]]) -> Any:
         """One try. The result of each put, or the exception that all share."""
         execute: Any = self._connection._execute  # aiosqlite offers no public way to run a function on its thread
-        if self._doubtful:
-            try:
-                self._connection._connection = await execute(opening.reopened, self._connection._conn, self._path)
-            except (CorrigibleError, sqlite3.Error) as error:
-                return error
-            self._doubtful = False
-        results = await execute(_write, self._connection._conn, puts)
+        if self._doubtful and (error := await self._reopen()):
+            return error
+        results = await execute(_write, self._connection._conn, puts, self._chain)
         if _kind(results) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN):
             self._doubtful = True
             log.error("the disk failed; the journal is opened anew", path=str(self._path), error=str(results))
+            if isinstance(results, Unsure) and not await self._reopen():
+                return await execute(_resolved, self._connection._conn, results, self._chain)
         return results
+
+    async def _reopen(self) -> Exception | None:
+        """A connection that can be trusted again, or why there is none."""
+        execute: Any = self._connection._execute
+        try:
+            self._connection._connection = await execute(opening.reopened, self._connection._conn, self._path)
+        except (CorrigibleError, sqlite3.Error) as error:
+            return error
+        self._doubtful = False
+        return None
+
+
+class Unsure(Exception):
+    """The commit itself failed: it may be on the disk all the same, or not. `results` are those of the puts if it is."""
+
+    def __init__(self, error: Exception, results: list[int | Exception], link: Link) -> None:
+        super().__init__(str(error))
+        self.sqlite_errorcode = getattr(error, "sqlite_errorcode", None)
+        self.results, self.link = results, link
 
 
 def _kind(result: Any) -> int | None:
@@ -104,18 +123,29 @@ def _kind(result: Any) -> int | None:
     return None if code is None else code & opening.PRIMARY
 
 
-def _write(connection: Any, puts: list[Sequence[Row]]) -> Any:
+def _write(connection: Any, puts: list[Sequence[Row]], chain: Chain) -> Any:
     """Runs on the database thread. A list with a count or an exception for each put, or the exception of the commit."""
+    results, link = [], None
     try:
         connection.execute("BEGIN IMMEDIATE")
         results = [_put(connection, rows) for rows in puts]
+        link = chain.extend(connection, time.time())
         connection.execute("COMMIT")
+        chain.accept(link)
     except Exception as error:  # disk full, read-only ...: nobody of the group is told "stored"
         with suppress(sqlite3.Error):
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-        return error
+        return error if link is None else Unsure(error, results, link)
     return results
+
+
+def _resolved(connection: Any, unsure: Unsure, chain: Chain) -> Any:
+    """Whether the commit got to the disk, by its link."""
+    if newest(connection) != unsure.link or unsure.link == chain.head:
+        return unsure
+    chain.accept(unsure.link)
+    return unsure.results
 
 
 def _put(connection: Any, rows: Sequence[Row]) -> int | Exception:

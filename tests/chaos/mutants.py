@@ -99,8 +99,8 @@ def retained_as_event() -> None:
 
 def stored_though_refused() -> None:
     def new(old: Any) -> Any:
-        def write(connection: Any, puts: list[Any]) -> Any:
-            results = old(connection, puts)
+        def write(connection: Any, puts: list[Any], chain: Any) -> Any:
+            results = old(connection, puts, chain)
             return [1] * len(puts) if isinstance(results, Exception) else results
 
         return write
@@ -270,9 +270,9 @@ def second_command() -> None:
 
 def normal_sync() -> None:
     def new(old: Any) -> Any:
-        def write(connection: Any, puts: list[Any]) -> Any:
+        def write(connection: Any, puts: list[Any], chain: Any) -> Any:
             connection.execute("PRAGMA synchronous = NORMAL")
-            return old(connection, puts)
+            return old(connection, puts, chain)
 
         return write
 

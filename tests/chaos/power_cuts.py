@@ -28,6 +28,7 @@ import apsw
 
 from runtime.errors import Corrupt
 from runtime.journal import _sql
+from runtime.journal.chain import Chain
 from runtime.journal.opening import SCHEMA
 from runtime.journal.rows import row
 from runtime.journal.writer import _write
@@ -61,10 +62,12 @@ class Connection:
             if self._connection.pragma("user_version") < number:
                 self._connection.execute(f"BEGIN; {_sql(script)} PRAGMA user_version = {number}; COMMIT;")
 
-    def execute(self, sql: str, values: dict[str, Any] | None = None) -> SimpleNamespace:
-        self._connection.execute(sql, values)
+    def execute(self, sql: str, values: Any = None) -> SimpleNamespace:
+        rows = self._connection.execute(sql, values).fetchall()
         self.in_transaction = not self._connection.getautocommit()
-        return SimpleNamespace(rowcount=self._connection.changes())
+        return SimpleNamespace(
+            rowcount=self._connection.changes(), fetchall=lambda: rows, fetchone=lambda: next(iter(rows), None)
+        )
 
     def close(self) -> None:
         self._connection.close()
@@ -104,9 +107,10 @@ class Life:
         disk.files = {name: Stored(bytearray(raw), bytearray(raw), made=True) for name, raw in self.begin.items()}
         vfs = Vfs("cuts", disk)
         connection = Connection("cuts", self.synchronous)
+        chain = Chain(connection)  # type: ignore[arg-type]
         for _ in range(self.rng.randint(1, GROUPS)):
             group = [self._observation() for _ in range(self.rng.randint(1, PUTS))]
-            stored = _write(connection, [[row(one)] for one in group])
+            stored = _write(connection, [[row(one)] for one in group], chain)
             if isinstance(stored, Exception):
                 raise stored
             self.told += [one.id for one, new in zip(group, stored, strict=True) if not isinstance(new, Exception)]
