@@ -36,7 +36,8 @@ from runtime.errors import CorrigibleError, Unwritable
 from runtime.guard import Guard
 from runtime.isolation import loading as isolation
 from runtime.isolation.remote import Remote
-from runtime.journal import AGAIN, Journal, backups, lock, rescue
+from runtime.journal import AGAIN, Journal, anchor, backups, lock, rescue
+from runtime.journal.anchor import Anchors
 from runtime.learning import jobs
 from runtime.messages import Command, Decision, Feedback, Message, Observation, Outcome, Percept
 from runtime.parts import Parts, zone_of
@@ -103,6 +104,8 @@ class App(Parts):
         group.create_task(
             backups.regularly(self.config.agent.data, settings.backup_every, settings.backups), name="backups"
         )
+        anchors = Anchors.of(self.config.agent.data, settings.anchors)
+        group.create_task(anchor.regularly(lambda: self.journal.head, anchors), name="anchors")
         group.create_task(self.perception.run_timer(self.config.perception.timer), name="timer")
         for critic in loading.of_role(self.plugins, Critic):
             heard = subscribe(
@@ -209,7 +212,8 @@ async def opened(
             config, rules_missing = reduced(config)
             log.warning("safe mode", why=safe, plugins=[entry.get("use") for entry in config.plugin])
         await asyncio.to_thread(jobs.tidy, config.agent.data)
-        await asyncio.to_thread(rescue.ensure, config.agent.data)
+        anchors = Anchors.of(config.agent.data, config.journal.anchors)
+        await asyncio.to_thread(rescue.ensure, config.agent.data, anchors)
         journal = await stack.enter_async_context(
             Journal.open(config.agent.data / "journal.db", ballast=config.journal.ballast)
         )

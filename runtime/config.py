@@ -88,6 +88,10 @@ class JournalConfig(Section):
     ballast: int = Field(16, ge=0, description="megabytes set aside for a full disk, so that what is under way is kept")
     backup_every: float = Field(24.0, ge=0, description="hours between two backups into `data/backups`; 0 = none")
     backups: int = Field(7, ge=1, description="newest backups that are kept there")
+    anchors: str = Field(
+        "",
+        description="file in which the daemon notes once a minute how far the journal's hash chain has come, best on another disk; empty = `data/anchors.jsonl`",
+    )
 
 
 class PerceptionConfig(Section):

@@ -20,11 +20,12 @@ COLOURS = {"holds": "green", "ok": "green", "broken": "red"}
 def examine(config: Config, *, json: bool) -> bool:
     """Show every finding; True if no invariant is broken."""
     from runtime.journal import doctor
+    from runtime.journal.anchor import Anchors
 
     path = config.agent.data / "journal.db"
     if not path.exists():
         raise NotFound(f"there is no journal at {path}; start the daemon once, or name its configuration with --config")
-    found: Any = doctor.examine(path)
+    found: Any = doctor.examine(path, Anchors.of(config.agent.data, config.journal.anchors))
     findings = [to_builtins(f) for f in (asyncio.run(found) if inspect.iscoroutine(found) else found)]
     if json:
         show.as_json(findings)

@@ -33,9 +33,11 @@ def restore(
 ) -> None:
     """Put a backup in the place of journal and adapters; what was there is kept beside. The daemon has to be stopped."""
     from runtime.journal import backups, lock
+    from runtime.journal.anchor import Anchors
 
-    data = link.settings(config).agent.data
+    settings = link.settings(config)
+    data = settings.agent.data
     with lock.hold(data):
-        aside = backups.restore(data, backup)
+        aside = backups.restore(data, backup, Anchors.of(data, settings.journal.anchors))
     kept = f"; what was there is in {show.cell(aside)}" if aside else ""
     show.out.print(f"{show.cell(backup)} is restored{kept}")

@@ -18,7 +18,7 @@ import msgspec
 from runtime.errors import Corrupt, NotFound, Unwritable
 from runtime.journal.ballast import NAME as BALLAST
 from runtime.journal.ballast import Ballast
-from runtime.journal.chain import Chain
+from runtime.journal.chain import Chain, Link
 from runtime.journal.opening import migrate, prepare
 from runtime.journal.rescue import LOST_KEY, Lost
 from runtime.journal.rows import Row, json_of, row
@@ -96,6 +96,11 @@ class Journal:
     def healthy(self) -> bool:
         """False after a commit failed, until one succeeds again."""
         return self._writer.healthy
+
+    @property
+    def head(self) -> Link:
+        """The newest link of the hash chain."""
+        return self._writer.head
 
     @property
     def low(self) -> bool:

@@ -23,6 +23,7 @@ import structlog
 
 from runtime.disk import sync, sync_all
 from runtime.errors import CorrigibleError, Corrupt, NotFound, Unavailable
+from runtime.journal.anchor import Anchors
 
 FOLDER, MANIFEST, JOURNAL, ADAPTERS = "backups", "manifest.json", "journal.db", "adapters"
 STAGED = ".restore"  # a whole backup that is about to take the journal's place
@@ -97,7 +98,7 @@ def newest(data: Path) -> Path | None:
     return None
 
 
-def restore(data: Path, backup: Path) -> Path | None:
+def restore(data: Path, backup: Path, anchors: Anchors | None = None) -> Path | None:
     """Put a backup in the place of what is there, under the lock; where that went. Killed at any moment, it is either not begun
     or ended by the next start (`finish`). Raises NotFound, Corrupt or Unavailable."""
     manifest = verify(backup)
@@ -114,14 +115,16 @@ def restore(data: Path, backup: Path) -> Path | None:
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise Unavailable(f"{backup} could not be copied to {data}: {error}") from None
-    return finish(data)
+    return finish(data, anchors)
 
 
-def finish(data: Path) -> Path | None:
-    """Put what is staged into its place, and what was there aside; None if nothing is staged."""
+def finish(data: Path, anchors: Anchors | None = None) -> Path | None:
+    """Put what is staged into its place, and what was there aside; None if nothing is staged. The anchors are told first."""
     staged = data / STAGED
     if not staged.is_dir():
         return None
+    if (staged / JOURNAL).exists():
+        (anchors or Anchors.of(data)).replaced(staged / JOURNAL)
     aside = data / f"replaced-{time.time_ns()}"
     for name in (JOURNAL, ADAPTERS):
         if not (staged / name).exists():

@@ -28,7 +28,7 @@ COLUMNS = {  # what is never changed once it is written
     "forgotten": "seq, id, at, feedback_id, by, body",
     "release": "seq, id, at, lane, adapter, previous, why, provisional, body",
     "quarantined": "seq, id, at, topic, reason, size, sha256, payload, body",
-    "removed": "seq, at, link, rows, why",
+    "removed": "seq, at, name, link, rows, why",
 }
 AT = struct.Struct(">d")
 START = bytes(32)  # what stands before the first link

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,8 @@ import msgspec
 from msgspec.structs import replace
 
 from runtime.errors import Corrupt
+from runtime.journal import verify
+from runtime.journal.anchor import Anchors
 from runtime.journal.rescue import LOST_KEY, Lost
 from runtime.journal.rows import TABLES
 from runtime.marks import Counter
@@ -19,6 +22,7 @@ from runtime.messages import Message
 
 State = Literal["ok", "broken", "not checkable"]
 LATE = 120.0  # seconds that a running daemon has to notice a hole
+CHAINED = 7  # the schema from which on there is a hash chain
 NAMED = 3  # rows a finding names
 
 
@@ -99,16 +103,24 @@ OUTSIDE = (
 )
 
 
-def examine(path: Path) -> list[Finding]:
-    """One finding an invariant, in their order. Raises Corrupt if the file cannot be read as a journal at all."""
+def examine(path: Path, anchors: Anchors | None = None) -> list[Finding]:
+    """One finding an invariant, in their order; `anchors`: by default those beside the journal. Raises Corrupt if the file cannot
+    be read as a journal at all."""
+    anchors = anchors or Anchors.of(path.parent)
+    said = partial(anchors.wrong, anchors.lines())
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        with closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        ) as connection:
+            connection.execute("BEGIN")  # one moment of a journal that may be in use
             findings = [_finding(id, title, connection.execute(sql).fetchall()) for id, title, sql in CHECKS]
             findings.append(
                 _finding("I3", "no number of a producer's counter is missing unnoticed", list(_unnoticed(connection)))
             )
             lost = _lost(connection)
-            damage = _finding("I12", "no row is lost or damaged unknown to anybody", list(_damage(connection, lost)))
+            damage = _finding(
+                "I12", "no row is lost or damaged unknown to anybody", list(_damage(connection, lost, said))
+            )
             findings.append(replace(damage, detail=damage.detail or "; ".join(one.told for one in lost)))
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise Corrupt(f"{path} cannot be read as a journal: {error}; restore a copy or move it away") from None
@@ -157,16 +169,24 @@ def _lost(connection: sqlite3.Connection) -> list[Lost]:
     return msgspec.json.decode(found[0], type=list[Lost]) if found else []
 
 
-def _damage(connection: sqlite3.Connection, lost: Sequence[Lost]) -> Iterator[tuple[str, str]]:
-    """What SQLite itself finds, rows that are gone (`seq` has no gaps) and rows whose JSON is of another message."""
+def _damage(
+    connection: sqlite3.Connection, lost: Sequence[Lost], said: Callable[..., Iterator[str]]
+) -> Iterator[tuple[str, str]]:
+    """What SQLite itself finds, rows that are gone (`seq` has no gaps), rows whose JSON is of another message, and what the hash
+    chain says."""
+    chained = connection.execute("PRAGMA user_version").fetchone()[0] >= CHAINED
+    removed = dict(connection.execute("SELECT name, sum(rows) FROM removed GROUP BY name")) if chained else {}
     holes = lost[-1].holes if lost else {}  # the newest counts the older ones, too
     for (line,) in connection.execute("PRAGMA integrity_check"):
         if line != "ok":
             yield "the file:", str(line)
     for table in TABLES:
         rows, last = connection.execute(f"SELECT count(*), coalesce(max(seq), 0) FROM {table}").fetchone()
-        if last - rows > holes.get(table, 0):
-            yield table, f"lacks {last - rows} rows"
+        lacking = last - rows - holes.get(table, 0) - removed.get(table, 0)
+        if lacking > 0:
+            yield table, f"lacks {lacking} rows"
         sql = f"SELECT id FROM {table} WHERE NOT json_valid(body) OR json_extract(body, '$.id') <> id"
         for (id,) in connection.execute(sql):
             yield f"{table} {id}", "differs from its own JSON"
+    if chained:
+        yield from verify.wrong(connection, said)

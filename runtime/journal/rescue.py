@@ -17,7 +17,8 @@ import structlog
 
 from runtime.disk import sync
 from runtime.errors import Unavailable
-from runtime.journal import backups, opening
+from runtime.journal import backups, chain, opening
+from runtime.journal.anchor import Anchors
 from runtime.journal.ballast import NAME as BALLAST
 from runtime.journal.rows import TABLES
 from runtime.messages import Message
@@ -49,9 +50,10 @@ class Lost(Message, frozen=True, kw_only=True):
         )
 
 
-def ensure(data: Path) -> Lost | None:
+def ensure(data: Path, anchors: Anchors | None = None) -> Lost | None:
     """A journal that can be opened, whatever was there; what was lost, if that was found out now. Under the lock."""
-    backups.finish(data)
+    anchors = anchors or Anchors.of(data)
+    backups.finish(data, anchors)
     journal, rescued = data / backups.JOURNAL, data / RESCUED
     if rescued.exists():
         _change(journal, rescued, _noted(rescued).aside)  # we were killed just before
@@ -68,13 +70,16 @@ def ensure(data: Path) -> Lost | None:
     with closing(sqlite3.connect(partial, isolation_level=None)) as target:
         opening.migrate(target, partial)
         target.execute("PRAGMA foreign_keys = ON")
+        links = chain.Chain(target)
         saved, holes = _salvage(journal, target)
+        links.extend(target, time.time())  # as they were found
         lost = Lost(
             at=time.time(), damage=damage, backup=backup.name if backup else "", since=since, saved=saved, holes=holes,
             aside=aside,
         )  # fmt: skip
         _note(target, lost)
     sync(partial)
+    anchors.replaced(partial, since=links.head.seq)
     partial.rename(rescued)
     _change(journal, rescued, aside)
     log.error("damaged journal", told=lost.told)

@@ -13,6 +13,7 @@ CREATE TABLE chain (
 CREATE TABLE removed (
     seq  INTEGER PRIMARY KEY,
     at   REAL NOT NULL,
+    name TEXT NOT NULL,                    -- of the table
     link INTEGER NOT NULL,                 -- rows of links up to this one may be gone
     rows INTEGER NOT NULL,
     why  TEXT NOT NULL

@@ -49,6 +49,10 @@ class Writer:
         await self._queue.put((rows, done))
         return await done
 
+    @property
+    def head(self) -> Link:
+        return self._chain.head
+
     async def close(self) -> None:
         """Commit what is waiting, then stop."""
         await self._queue.join()
