@@ -36,7 +36,7 @@ from runtime.errors import CorrigibleError, Unwritable
 from runtime.guard import Guard
 from runtime.isolation import loading as isolation
 from runtime.isolation.remote import Remote
-from runtime.journal import AGAIN, Journal, anchor, backups, lock, rescue
+from runtime.journal import AGAIN, Journal, anchor, backups, lock, rescue, retention
 from runtime.journal.anchor import Anchors
 from runtime.learning import jobs
 from runtime.messages import Command, Decision, Feedback, Message, Observation, Outcome, Percept
@@ -104,6 +104,7 @@ class App(Parts):
         group.create_task(
             backups.regularly(self.config.agent.data, settings.backup_every, settings.backups), name="backups"
         )
+        group.create_task(retention.regularly(self.journal, settings.keep_days), name="retention")
         anchors = Anchors.of(self.config.agent.data, settings.anchors)
         group.create_task(anchor.regularly(lambda: self.journal.head, anchors), name="anchors")
         group.create_task(self.perception.run_timer(self.config.perception.timer), name="timer")

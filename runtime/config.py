@@ -88,6 +88,11 @@ class JournalConfig(Section):
     ballast: int = Field(16, ge=0, description="megabytes set aside for a full disk, so that what is under way is kept")
     backup_every: float = Field(24.0, ge=0, description="hours between two backups into `data/backups`; 0 = none")
     backups: int = Field(7, ge=1, description="newest backups that are kept there")
+    keep_days: float = Field(
+        0.0,
+        ge=0,
+        description="days after which what nobody ever put a word to is removed; what was corrected, rated or learnt from never is; 0 = everything is kept",
+    )
     anchors: str = Field(
         "",
         description="file in which the daemon notes once a minute how far the journal's hash chain has come, best on another disk; empty = `data/anchors.jsonl`",

@@ -16,6 +16,7 @@ import aiosqlite
 import msgspec
 
 from runtime.errors import Corrupt, NotFound, Unwritable
+from runtime.journal import retention
 from runtime.journal.ballast import NAME as BALLAST
 from runtime.journal.ballast import Ballast
 from runtime.journal.chain import Chain, Link
@@ -141,6 +142,16 @@ class Journal:
             rows += [(mark, place), (sql, place)]
         if rows:
             await self._put(rows, patient=True)
+
+    async def prune(self, before: float) -> int | None:
+        """Remove a batch of what was committed before this time and may go (`retention`): how many rows, None if nothing is left
+        to look at."""
+        execute: Any = self._reader._execute
+        made: retention.Plan | None = await execute(retention.plan, self._reader._conn, before)
+        if made is None:
+            return None
+        await self._put(made.rows, patient=True)
+        return made.removed
 
     async def shed(self, counts: Mapping[tuple[str, int], int]) -> None:
         """Add to what was let go, by (class, minute since 1970)."""
