@@ -11,12 +11,10 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import aiomqtt
 import msgspec
@@ -26,11 +24,13 @@ from paho.mqtt.properties import Properties
 
 from plugins.mqtt_client import DurableClient
 from plugins.mqtt_control import Control
+from plugins.mqtt_decisions import Decisions
 from plugins.mqtt_device import Device
 from plugins.mqtt_inbox import Inbox
 from plugins.mqtt_lane import Lane
-from plugins.mqtt_outbox import Outbox, spelled
+from plugins.mqtt_outbox import Outbox
 from plugins.mqtt_sensors import Sensors
+from plugins.mqtt_sessions import Rival, Sessions
 from runtime.catalogue import Tool
 from runtime.deadline import until
 from runtime.errors import BadConfig, NotFound, Unavailable
@@ -38,7 +38,6 @@ from runtime.messages import Command, Decision, Feedback, Observation, Outcome, 
 from runtime.roles import Actuator, Critic, Emit, Sensor
 
 RESEND = 2.0  # seconds without a confirmation after which a command is sent again
-REMEMBERED = 256  # percepts whose text a published decision can still mention
 
 log = structlog.get_logger("plugins.mqtt")
 
@@ -86,7 +85,7 @@ class Mqtt(Sensor, Actuator, Critic):
         self._online = asyncio.Event()
         self._lanes: tuple[Lane, ...] = ()
         self._outbox = Outbox()
-        self._texts: OrderedDict[str, str] = OrderedDict()
+        self._decisions = Decisions(self._outbox, self._devices)
 
     @property
     def connected(self) -> bool:
@@ -98,6 +97,7 @@ class Mqtt(Sensor, Actuator, Critic):
         """All lanes, until cancelled."""
         if self.context.broker.mode == "none":
             raise Unavailable("the MQTT plugin needs a broker, but [broker] mode is 'none'")
+        self._sessions = Sessions(self.context.data, self.context.broker, self.context.notice)
         self._lanes = tuple(self._made(emit))
         async with asyncio.TaskGroup() as group:
             for lane in self._lanes:
@@ -112,7 +112,7 @@ class Mqtt(Sensor, Actuator, Critic):
         )  # fmt: skip
         will = aiomqtt.Will(self._state, b"offline", qos=1, retain=True)
         said = Inbox(control.take)
-        yield Lane("control", partial(self._session, "-control", will), control.filters, 1, partial(self._steer, said))
+        yield self._lane("control", "-control", control.filters, 1, partial(self._steer, said), will)
         hear = partial(Sensors, self.context.agent, emit=emit, outbox=self._outbox, confirmed=self._confirmed)
         states = [device.state_topic for device in devices if device.state_topic]
         sensors = hear(self.sensors, others=(*control.feedback, *self.telemetry), devices=devices)
@@ -120,11 +120,23 @@ class Mqtt(Sensor, Actuator, Critic):
         for name, of, qos, suffix in (("sensors", sensors, 1, ""), ("telemetry", telemetry, 0, "-telemetry")):
             if of.filters:
                 inbox = Inbox(of.take, of.spare, self.context.shed)
-                yield Lane(name, partial(self._session, suffix), of.filters, qos, inbox.run)
+                yield self._lane(name, suffix, of.filters, qos, inbox.run)
 
-    def _session(self, suffix: str, will: aiomqtt.Will | None = None) -> DurableClient:
+    def _lane(
+        self, name: str, suffix: str, filters: Sequence[str], qos: int, serve: Callable[[DurableClient], Awaitable[None]],
+        will: aiomqtt.Will | None = None,
+    ) -> Lane:  # fmt: skip
         identifier = f"corrigible-{self.context.agent}-{self.name}{suffix}"
-        return DurableClient(self.context.broker, identifier=identifier, will=will)
+        rival = Rival(self.context.notice)
+        return Lane(
+            name, lambda: DurableClient(self.context.broker, identifier=identifier, will=will), filters, qos, serve,
+            greeted=partial(self._greeted, identifier, qos), rival=partial(rival.met, identifier),
+        )  # fmt: skip
+
+    def _greeted(self, identifier: str, qos: int, client: DurableClient) -> None:
+        """At QoS 0 there is nothing in a session that could be lost."""
+        if qos:
+            self._sessions.greeted(identifier, client.session_present)
 
     @property
     def _state(self) -> str:
@@ -258,24 +270,10 @@ class Mqtt(Sensor, Actuator, Critic):
 
     def criticise(self, message: Observation | Percept | Decision | Command | Outcome) -> Iterable[Feedback]:
         if isinstance(message, Percept):
-            self._texts[message.id] = message.text
-            while len(self._texts) > REMEMBERED:
-                self._texts.popitem(last=False)
+            self._decisions.hear(message)
         if isinstance(message, Decision):
-            scope = "".join("_" if letter in "+#/\0" else letter for letter in message.scope) or "_"
-            self._outbox.put(f"corrigible/{self.context.agent}/decision/{scope}", self._announced(message))
+            self._decisions.announce(self.context.agent, message)
         return ()
-
-    def _announced(self, decision: Decision) -> dict[str, Any]:
-        single = frozenset(self._devices)
-        return {
-            "id": decision.id, "percept": decision.percept_id, "scope": decision.scope,
-            "text": self._texts.get(decision.percept_id, ""),
-            "action": "; ".join(spelled(action, single) for action in decision.actions),
-            "actions": [{"tool": action.tool, "arguments": action.arguments} for action in decision.actions],
-            "by": decision.by, "adapter": decision.adapter, "p": decision.p_model, "chance": decision.chance,
-            "choices": [spelled(action, single) for action in decision.choices],
-        }  # fmt: skip
 
 
 def _outcome(command: Command, status: OutcomeStatus, reason: str) -> Outcome:
