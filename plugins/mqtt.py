@@ -28,13 +28,15 @@ from plugins.mqtt_decisions import Decisions
 from plugins.mqtt_device import Device
 from plugins.mqtt_inbox import Inbox
 from plugins.mqtt_lane import Lane
+from plugins.mqtt_look import look
 from plugins.mqtt_outbox import Outbox
-from plugins.mqtt_sensors import Sensors
+from plugins.mqtt_outcome import outcome, stopped
+from plugins.mqtt_sensors import Sensors, check_filter
 from plugins.mqtt_sessions import Rival, Sessions
 from runtime.catalogue import Tool
 from runtime.deadline import until
 from runtime.errors import BadConfig, NotFound, Unavailable
-from runtime.messages import Command, Decision, Feedback, Observation, Outcome, OutcomeStatus, Percept, new_id
+from runtime.messages import Command, Decision, Feedback, Observation, Outcome, Percept
 from runtime.roles import Actuator, Critic, Emit, Sensor
 
 RESEND = 2.0  # seconds without a confirmation after which a command is sent again
@@ -79,7 +81,7 @@ class Mqtt(Sensor, Actuator, Critic):
                 raise BadConfig(f"two actuators are called {device.name!r}; every name is used once")
             self._devices[device.name] = device
         for topic in (*self.sensors, *self.telemetry, *self.feedback):
-            _check_filter(topic)
+            check_filter(topic)
         self._waiting: dict[str, Waiting] = {}
         self._client: DurableClient | None = None
         self._online = asyncio.Event()
@@ -102,6 +104,14 @@ class Mqtt(Sensor, Actuator, Critic):
         async with asyncio.TaskGroup() as group:
             for lane in self._lanes:
                 group.create_task(lane.run(), name=f"mqtt {lane.name}")
+            group.create_task(self._look(), name="mqtt broker check")
+
+    async def _look(self) -> None:
+        """Once, at the first connection."""
+        while (client := self._client) is None:
+            await self._online.wait()
+        context = self.context
+        await look(client, context.broker, f"{self._identifier}-look", context.data, context.notice)
 
     def _made(self, emit: Emit) -> Iterator[Lane]:
         """One lane for control and for what we say, one for the sensors, one for telemetry."""
@@ -126,7 +136,7 @@ class Mqtt(Sensor, Actuator, Critic):
         self, name: str, suffix: str, filters: Sequence[str], qos: int, serve: Callable[[DurableClient], Awaitable[None]],
         will: aiomqtt.Will | None = None,
     ) -> Lane:  # fmt: skip
-        identifier = f"corrigible-{self.context.agent}-{self.name}{suffix}"
+        identifier = f"{self._identifier}{suffix}"
         rival = Rival(self.context.notice)
         return Lane(
             name, lambda: DurableClient(self.context.broker, identifier=identifier, will=will), filters, qos, serve,
@@ -137,6 +147,10 @@ class Mqtt(Sensor, Actuator, Critic):
         """At QoS 0 there is nothing in a session that could be lost."""
         if qos:
             self._sessions.greeted(identifier, client.session_present)
+
+    @property
+    def _identifier(self) -> str:
+        return f"corrigible-{self.context.agent}-{self.name}"
 
     @property
     def _state(self) -> str:
@@ -196,18 +210,18 @@ class Mqtt(Sensor, Actuator, Critic):
             async with asyncio.timeout(left()):
                 await self._online.wait()
         except TimeoutError:
-            return _outcome(command, "expired", "there is no connection to the broker")
+            return outcome(command, "expired", "there is no connection to the broker")
         if (no := self.context.permits(command)) is not None:
-            return _outcome(command, "refused", no)
+            return outcome(command, "refused", no)
         if why := await self._publish(command, waiting, qos=0):
-            return _outcome(command, "uncertain", f"it may have been told: {why}")
+            return outcome(command, "uncertain", f"it may have been told: {why}")
         if waiting.device.confirmation == "none":
-            return _outcome(command, "sent", "told once; the device does not confirm")
+            return outcome(command, "sent", "told once; the device does not confirm")
         await asyncio.wait((waiting.done,), timeout=max(0.0, left()))
         if not waiting.done.done():
-            return _outcome(command, "uncertain", f"told once, and {waiting.device.name} did not confirm it")
+            return outcome(command, "uncertain", f"told once, and {waiting.device.name} did not confirm it")
         problem = waiting.done.result()
-        return _outcome(command, "failed" if problem else "applied", problem or "the device confirmed it")
+        return outcome(command, "failed" if problem else "applied", problem or "the device confirmed it")
 
     async def _until_done(self, command: Command, waiting: Waiting) -> Outcome:
         device, time_left, why = waiting.device, until(command.expires_at), "there is no connection to the broker"
@@ -216,15 +230,15 @@ class Mqtt(Sensor, Actuator, Critic):
                 async with asyncio.timeout(left):
                     await self._online.wait()
                     if (no := self.context.permits(command)) is not None:
-                        return _outcome(command, *_stopped(waiting.sent, no))
+                        return outcome(command, *stopped(waiting.sent, no))
                     why = await self._publish(command, waiting)
                     if not why and device.confirmation == "none":
-                        return _outcome(command, "sent", "the broker has it; the device does not confirm")
+                        return outcome(command, "sent", "the broker has it; the device does not confirm")
                     await asyncio.wait((waiting.done,), timeout=RESEND)
             if waiting.done.done():
                 problem = waiting.done.result()
-                return _outcome(command, "failed" if problem else "applied", problem or "the device confirmed it")
-        return _outcome(command, "expired", why or f"{device.name} did not confirm it in time")
+                return outcome(command, "failed" if problem else "applied", problem or "the device confirmed it")
+        return outcome(command, "expired", why or f"{device.name} did not confirm it in time")
 
     async def _publish(self, command: Command, waiting: Waiting, qos: int = 1) -> str:
         """Send the command once; what was in the way, empty if nothing. It is never retained: it is for now only."""
@@ -274,28 +288,3 @@ class Mqtt(Sensor, Actuator, Critic):
         if isinstance(message, Decision):
             self._decisions.announce(self.context.agent, message)
         return ()
-
-
-def _outcome(command: Command, status: OutcomeStatus, reason: str) -> Outcome:
-    return Outcome(
-        id=new_id("oc"),
-        decision_id=command.decision_id,
-        command_id=command.id,
-        status=status,
-        reason=reason,
-        at=time.time(),
-    )
-
-
-def _stopped(sent: bool, reason: str) -> tuple[OutcomeStatus, str]:
-    """The guard said no between two attempts."""
-    return ("uncertain", f"sent, not confirmed, and not sent again: {reason}") if sent else ("refused", reason)
-
-
-def _check_filter(topic: str) -> None:
-    try:
-        aiomqtt.Wildcard(topic)
-    except ValueError:
-        raise BadConfig(
-            f"{topic!r} is not a topic filter; `+` stands for one level, `#` for the rest, such as home/+/light"
-        ) from None

@@ -53,6 +53,7 @@ class DurableClient(aiomqtt.Client):
             tls_context=tls_context(config) if config.tls else None,
         )
         self.session_present = False
+        self.greeting: Properties | None = None  # the CONNACK's
         self._held: Any = None  # the socket, while it is not read
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._client.manual_ack_set(True)
@@ -129,6 +130,7 @@ class DurableClient(aiomqtt.Client):
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
         self.session_present = bool(flags.session_present)
+        self.greeting = properties
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason_code: Any, properties: Any) -> None:
