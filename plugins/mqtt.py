@@ -31,6 +31,7 @@ from plugins.mqtt_lane import Lane
 from plugins.mqtt_look import look
 from plugins.mqtt_outbox import Outbox
 from plugins.mqtt_outcome import outcome, stopped
+from plugins.mqtt_redelivered import Redelivered
 from plugins.mqtt_sensors import Sensors, check_filter
 from plugins.mqtt_sessions import Rival, Sessions
 from runtime.catalogue import Tool
@@ -121,7 +122,7 @@ class Mqtt(Sensor, Actuator, Critic):
             applied=self._applied, kill=self.context.kill,
         )  # fmt: skip
         will = aiomqtt.Will(self._state, b"offline", qos=1, retain=True)
-        said = Inbox(control.take)
+        said = Inbox(control.take, seen=self._seen("-control"))
         yield self._lane("control", "-control", control.filters, 1, partial(self._steer, said), will)
         hear = partial(Sensors, self.context.agent, emit=emit, outbox=self._outbox, confirmed=self._confirmed)
         states = [device.state_topic for device in devices if device.state_topic]
@@ -129,7 +130,7 @@ class Mqtt(Sensor, Actuator, Critic):
         telemetry = hear(self.telemetry, others=(*control.feedback, *states), declared=True)
         for name, of, qos, suffix in (("sensors", sensors, 1, ""), ("telemetry", telemetry, 0, "-telemetry")):
             if of.filters:
-                inbox = Inbox(of.take, of.spare, self.context.shed)
+                inbox = Inbox(of.take, of.spare, self.context.shed, self._seen(suffix))
                 yield self._lane(name, suffix, of.filters, qos, inbox.run)
 
     def _lane(
@@ -147,6 +148,9 @@ class Mqtt(Sensor, Actuator, Critic):
         """At QoS 0 there is nothing in a session that could be lost."""
         if qos:
             self._sessions.greeted(identifier, client.session_present)
+
+    def _seen(self, suffix: str) -> Redelivered:
+        return Redelivered(self.context.data / f"mqtt-seen-{self.name}{suffix}")
 
     @property
     def _identifier(self) -> str:

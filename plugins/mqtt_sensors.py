@@ -59,7 +59,7 @@ class Sensors:
         if state and not message.retain:
             self._confirmed(topic, body)
         with suppress(BadInput, NotFound):  # it is in quarantine: the broker need not keep it
-            await self._emit(observation(topic, body, told, retained=message.retain))
+            await self._emit(observation(topic, body, told, retained=message.retain, name=message.name))
         acknowledge(self._outbox, self._agent, told)
 
 

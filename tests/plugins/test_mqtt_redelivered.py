@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from plugins.mqtt_client import IN_FLIGHT
+from plugins.broker import Broker
+from plugins.mqtt import Mqtt
+from plugins.mqtt_client import IN_FLIGHT, DurableClient
 from plugins.mqtt_redelivered import Redelivered
+from tests.chaos.proxy import PUBACK, Proxy
+from tests.plugins.conftest import kinds, until
+from tests.plugins.test_mqtt import Door, made, opened, running
 
 
 def _filled(path: Path | None = None, *, first: int = 1, count: int = IN_FLIGHT, boot: Path | None = None) -> list[str]:
@@ -83,3 +89,39 @@ def test_a_damaged_file_costs_names_and_nothing_else(tmp_path: Path, left: int) 
     (tmp_path / "f").unlink()
     (tmp_path / "f").mkdir()
     assert Redelivered(tmp_path / "f").name("t", b"1", 5, False)
+
+
+@pytest.mark.skipif("mosquitto" not in kinds(), reason="the embedded broker repeats nothing")
+@pytest.mark.parametrize("broker", ["mosquitto"], indirect=True)
+async def test_a_message_whose_acknowledgement_was_lost_counts_once(broker: Broker, tmp_path: Path) -> None:
+    """No ids, only the broker's own delivery; over a lost connection, and over a new daemon."""
+    door = opened()
+    async with Proxy(broker.config.port).listening() as proxy, DurableClient(broker.config, identifier="p") as plain:
+        async with running(_behind(broker, proxy.port, tmp_path), door):
+            for number in range(IN_FLIGHT + 5):
+                await plain.publish("home/room/light", str(number % 3), qos=1)
+            await until(lambda: len(door.kept) == IN_FLIGHT + 5)
+            await _unacknowledged(plain, door, proxy)
+            proxy.cut()
+            await until(lambda: door.emitted >= len(door.kept) + 2)
+            await _unacknowledged(plain, door, proxy)
+            proxy.cut()
+            before = door.emitted
+        async with running(_behind(broker, proxy.port, tmp_path), door):
+            await until(lambda: door.emitted >= before + 2)
+    assert len(door.kept) == IN_FLIGHT + 5 + 2 * 2
+
+
+async def _unacknowledged(plain: DurableClient, door: Door, proxy: Proxy) -> None:
+    """Two more messages, alike, so that the acknowledgements of two do not arrive."""
+    before, lost = len(door.kept), proxy.done["lose"]
+    proxy.harm("lose", "up", PUBACK, 2)
+    for _ in range(2):
+        await plain.publish("home/room/light", "1", qos=1)
+    await until(lambda: len(door.kept) == before + 2 and proxy.done["lose"] == lost + 2)
+
+
+def _behind(broker: Broker, port: int, data: Path) -> Mqtt:
+    plugin = made(broker, data)
+    plugin.context = replace(plugin.context, broker=broker.config.model_copy(update={"port": port}))
+    return plugin
