@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from runtime import app as application
+from runtime import config
+from runtime.cli import asking
 from runtime.errors import Unavailable
 from runtime.journal import Journal
 from runtime.notices import DAY, Notices
@@ -53,3 +56,20 @@ async def test_what_the_journal_could_not_have_is_written_with_the_next(
         notices.tell("broker", "another")
         await notices.close()
         assert {found["text"] for found in await notices.shown()} == {"it forgets", "another"}
+
+
+async def test_a_plugins_notice_is_in_the_status_that_a_person_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Through the real daemon, without a model: from a plugin's context to the terminal, and there again after a restart."""
+    settings = config.load(None, agent={"data": tmp_path}, broker={"mode": "none"})
+    monkeypatch.chdir(tmp_path)
+    async with application.opened(
+        settings.model_copy(update={"plugin": [{"use": "quiet_hours"}]}), worker=False
+    ) as app:
+        app.plugins[0].context.notice("session_lost", "the broker has forgotten")
+    async with application.opened(settings, worker=False) as app:
+        found = await app.control.looking.status()
+    assert [notice["text"] for notice in found["notices"]] == ["the broker has forgotten"]
+    asking._alarms(found)
+    assert "the broker has forgotten" in capsys.readouterr().out
