@@ -141,7 +141,7 @@ async def start(config: BrokerConfig, data: Path) -> Broker:
     (data / "broker").mkdir(parents=True, exist_ok=True)
     await asyncio.to_thread(_end_leftover, (data / "broker").absolute())
     port = await _port(config)
-    broker = Broker(kind, config.model_copy(update={"host": LOOPBACK, "port": port, "tls": False}), data)
+    broker = Broker(kind, config.model_copy(update={"mode": kind, "host": LOOPBACK, "port": port, "tls": False}), data)
     await broker.launch()
     log.info("broker started", kind=kind, port=broker.config.port, pid=broker.pid)
     return broker

@@ -11,12 +11,10 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import aiomqtt
 import msgspec
@@ -26,19 +24,23 @@ from paho.mqtt.properties import Properties
 
 from plugins.mqtt_client import DurableClient
 from plugins.mqtt_control import Control
+from plugins.mqtt_decisions import Decisions
 from plugins.mqtt_device import Device
 from plugins.mqtt_inbox import Inbox
 from plugins.mqtt_lane import Lane
-from plugins.mqtt_outbox import Outbox, spelled
-from plugins.mqtt_sensors import Sensors
+from plugins.mqtt_look import look
+from plugins.mqtt_outbox import Outbox
+from plugins.mqtt_outcome import outcome, stopped
+from plugins.mqtt_redelivered import Redelivered
+from plugins.mqtt_sensors import Sensors, check_filter
+from plugins.mqtt_sessions import Rival, Sessions
 from runtime.catalogue import Tool
 from runtime.deadline import until
 from runtime.errors import BadConfig, NotFound, Unavailable
-from runtime.messages import Command, Decision, Feedback, Observation, Outcome, OutcomeStatus, Percept, new_id
+from runtime.messages import Command, Decision, Feedback, Observation, Outcome, Percept
 from runtime.roles import Actuator, Critic, Emit, Sensor
 
 RESEND = 2.0  # seconds without a confirmation after which a command is sent again
-REMEMBERED = 256  # percepts whose text a published decision can still mention
 
 log = structlog.get_logger("plugins.mqtt")
 
@@ -80,13 +82,13 @@ class Mqtt(Sensor, Actuator, Critic):
                 raise BadConfig(f"two actuators are called {device.name!r}; every name is used once")
             self._devices[device.name] = device
         for topic in (*self.sensors, *self.telemetry, *self.feedback):
-            _check_filter(topic)
+            check_filter(topic)
         self._waiting: dict[str, Waiting] = {}
         self._client: DurableClient | None = None
         self._online = asyncio.Event()
         self._lanes: tuple[Lane, ...] = ()
         self._outbox = Outbox()
-        self._texts: OrderedDict[str, str] = OrderedDict()
+        self._decisions = Decisions(self._outbox, self._devices)
 
     @property
     def connected(self) -> bool:
@@ -98,10 +100,19 @@ class Mqtt(Sensor, Actuator, Critic):
         """All lanes, until cancelled."""
         if self.context.broker.mode == "none":
             raise Unavailable("the MQTT plugin needs a broker, but [broker] mode is 'none'")
+        self._sessions = Sessions(self.context.data, self.context.broker, self.context.notice)
         self._lanes = tuple(self._made(emit))
         async with asyncio.TaskGroup() as group:
             for lane in self._lanes:
                 group.create_task(lane.run(), name=f"mqtt {lane.name}")
+            group.create_task(self._look(), name="mqtt broker check")
+
+    async def _look(self) -> None:
+        """Once, at the first connection."""
+        while (client := self._client) is None:
+            await self._online.wait()
+        context = self.context
+        await look(client, context.broker, f"{self._identifier}-look", context.data, context.notice)
 
     def _made(self, emit: Emit) -> Iterator[Lane]:
         """One lane for control and for what we say, one for the sensors, one for telemetry."""
@@ -111,20 +122,39 @@ class Mqtt(Sensor, Actuator, Critic):
             applied=self._applied, kill=self.context.kill,
         )  # fmt: skip
         will = aiomqtt.Will(self._state, b"offline", qos=1, retain=True)
-        said = Inbox(control.take)
-        yield Lane("control", partial(self._session, "-control", will), control.filters, 1, partial(self._steer, said))
+        said = Inbox(control.take, seen=self._seen("-control"))
+        yield self._lane("control", "-control", control.filters, 1, partial(self._steer, said), will)
         hear = partial(Sensors, self.context.agent, emit=emit, outbox=self._outbox, confirmed=self._confirmed)
         states = [device.state_topic for device in devices if device.state_topic]
         sensors = hear(self.sensors, others=(*control.feedback, *self.telemetry), devices=devices)
         telemetry = hear(self.telemetry, others=(*control.feedback, *states), declared=True)
         for name, of, qos, suffix in (("sensors", sensors, 1, ""), ("telemetry", telemetry, 0, "-telemetry")):
             if of.filters:
-                inbox = Inbox(of.take, of.spare, self.context.shed)
-                yield Lane(name, partial(self._session, suffix), of.filters, qos, inbox.run)
+                inbox = Inbox(of.take, of.spare, self.context.shed, self._seen(suffix))
+                yield self._lane(name, suffix, of.filters, qos, inbox.run)
 
-    def _session(self, suffix: str, will: aiomqtt.Will | None = None) -> DurableClient:
-        identifier = f"corrigible-{self.context.agent}-{self.name}{suffix}"
-        return DurableClient(self.context.broker, identifier=identifier, will=will)
+    def _lane(
+        self, name: str, suffix: str, filters: Sequence[str], qos: int, serve: Callable[[DurableClient], Awaitable[None]],
+        will: aiomqtt.Will | None = None,
+    ) -> Lane:  # fmt: skip
+        identifier = f"{self._identifier}{suffix}"
+        rival = Rival(self.context.notice)
+        return Lane(
+            name, lambda: DurableClient(self.context.broker, identifier=identifier, will=will), filters, qos, serve,
+            greeted=partial(self._greeted, identifier, qos), rival=partial(rival.met, identifier),
+        )  # fmt: skip
+
+    def _greeted(self, identifier: str, qos: int, client: DurableClient) -> None:
+        """At QoS 0 there is nothing in a session that could be lost."""
+        if qos:
+            self._sessions.greeted(identifier, client.session_present)
+
+    def _seen(self, suffix: str) -> Redelivered:
+        return Redelivered(self.context.data / f"mqtt-seen-{self.name}{suffix}")
+
+    @property
+    def _identifier(self) -> str:
+        return f"corrigible-{self.context.agent}-{self.name}"
 
     @property
     def _state(self) -> str:
@@ -184,18 +214,18 @@ class Mqtt(Sensor, Actuator, Critic):
             async with asyncio.timeout(left()):
                 await self._online.wait()
         except TimeoutError:
-            return _outcome(command, "expired", "there is no connection to the broker")
+            return outcome(command, "expired", "there is no connection to the broker")
         if (no := self.context.permits(command)) is not None:
-            return _outcome(command, "refused", no)
+            return outcome(command, "refused", no)
         if why := await self._publish(command, waiting, qos=0):
-            return _outcome(command, "uncertain", f"it may have been told: {why}")
+            return outcome(command, "uncertain", f"it may have been told: {why}")
         if waiting.device.confirmation == "none":
-            return _outcome(command, "sent", "told once; the device does not confirm")
+            return outcome(command, "sent", "told once; the device does not confirm")
         await asyncio.wait((waiting.done,), timeout=max(0.0, left()))
         if not waiting.done.done():
-            return _outcome(command, "uncertain", f"told once, and {waiting.device.name} did not confirm it")
+            return outcome(command, "uncertain", f"told once, and {waiting.device.name} did not confirm it")
         problem = waiting.done.result()
-        return _outcome(command, "failed" if problem else "applied", problem or "the device confirmed it")
+        return outcome(command, "failed" if problem else "applied", problem or "the device confirmed it")
 
     async def _until_done(self, command: Command, waiting: Waiting) -> Outcome:
         device, time_left, why = (
@@ -208,15 +238,15 @@ class Mqtt(Sensor, Actuator, Critic):
                 async with asyncio.timeout(left):
                     await self._online.wait()
                     if (no := self.context.permits(command)) is not None:
-                        return _outcome(command, *_stopped(waiting.sent, no))
+                        return outcome(command, *stopped(waiting.sent, no))
                     why = await self._publish(command, waiting)
                     if not why and device.confirmation == "none":
-                        return _outcome(command, "sent", "the broker has it; the device does not confirm")
+                        return outcome(command, "sent", "the broker has it; the device does not confirm")
                     await asyncio.wait((waiting.done,), timeout=RESEND)
             if waiting.done.done():
                 problem = waiting.done.result()
-                return _outcome(command, "failed" if problem else "applied", problem or "the device confirmed it")
-        return _outcome(command, "expired", why or f"{device.name} did not confirm it in time")
+                return outcome(command, "failed" if problem else "applied", problem or "the device confirmed it")
+        return outcome(command, "expired", why or f"{device.name} did not confirm it in time")
 
     async def _publish(self, command: Command, waiting: Waiting, qos: int = 1) -> str:
         """Send the command once; what was in the way, empty if nothing. It is never retained: it is for now only."""
@@ -262,46 +292,7 @@ class Mqtt(Sensor, Actuator, Critic):
 
     def criticise(self, message: Observation | Percept | Decision | Command | Outcome) -> Iterable[Feedback]:
         if isinstance(message, Percept):
-            self._texts[message.id] = message.text
-            while len(self._texts) > REMEMBERED:
-                self._texts.popitem(last=False)
+            self._decisions.hear(message)
         if isinstance(message, Decision):
-            scope = "".join("_" if letter in "+#/\0" else letter for letter in message.scope) or "_"
-            self._outbox.put(f"corrigible/{self.context.agent}/decision/{scope}", self._announced(message))
+            self._decisions.announce(self.context.agent, message)
         return ()
-
-    def _announced(self, decision: Decision) -> dict[str, Any]:
-        single = frozenset(self._devices)
-        return {
-            "id": decision.id, "percept": decision.percept_id, "scope": decision.scope,
-            "text": self._texts.get(decision.percept_id, ""),
-            "action": "; ".join(spelled(action, single) for action in decision.actions),
-            "actions": [{"tool": action.tool, "arguments": action.arguments} for action in decision.actions],
-            "by": decision.by, "adapter": decision.adapter, "p": decision.p_model, "chance": decision.chance,
-            "choices": [spelled(action, single) for action in decision.choices],
-        }  # fmt: skip
-
-
-def _outcome(command: Command, status: OutcomeStatus, reason: str) -> Outcome:
-    return Outcome(
-        id=new_id("oc"),
-        decision_id=command.decision_id,
-        command_id=command.id,
-        status=status,
-        reason=reason,
-        at=time.time(),
-    )
-
-
-def _stopped(sent: bool, reason: str) -> tuple[OutcomeStatus, str]:
-    """The guard said no between two attempts."""
-    return ("uncertain", f"sent, not confirmed, and not sent again: {reason}") if sent else ("refused", reason)
-
-
-def _check_filter(topic: str) -> None:
-    try:
-        aiomqtt.Wildcard(topic)
-    except ValueError:
-        raise BadConfig(
-            f"{topic!r} is not a topic filter; `+` stands for one level, `#` for the rest, such as home/+/light"
-        ) from None

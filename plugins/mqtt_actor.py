@@ -11,20 +11,25 @@ import asyncio
 import itertools
 import random
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import aiomqtt
 import msgspec
+import structlog
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from runtime.messages import new_id
 
 RESEND = 2.0  # seconds without an acknowledgement after which a message is sent again
+DOUBT = 30  # attempts after which that is said
+PENDING = 64  # publishes under way from which aiomqtt says so
 SESSION = 3600  # seconds the broker keeps our subscriptions while we are away
 BACKOFF = (0.1, 3.0)  # seconds between two attempts to connect, first and longest
+
+log = structlog.get_logger("actor")
 
 
 @dataclass(frozen=True)
@@ -64,9 +69,15 @@ class Actor:
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Actor]:
         """Connect and stay connected for the length of the block."""
+        async with self.running():
+            await self._online.wait()
+            yield self
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Actor]:
+        """The same, without waiting for the first connection."""
         keeper = asyncio.create_task(self._keep(), name=f"actor {self._producer}")
         try:
-            await self._online.wait()
             yield self
         finally:
             keeper.cancel()
@@ -79,23 +90,30 @@ class Actor:
     async def send(self, topic: str, value: object, *, id: str = "") -> str:
         """Publish until the agent acknowledges; returns the message's id."""
         identity = id or new_id("m")
+        told = {"producer": self._producer, "id": identity}
+        await self.deliver(topic, msgspec.json.encode(value), identity, told)
+        return identity
+
+    async def deliver(self, topic: str, payload: bytes, identity: str, told: Mapping[str, str]) -> None:
+        """Publish with these user properties until the agent acknowledges `identity`."""
         acknowledged = self._unacknowledged[identity] = asyncio.Event()
         try:
             for attempt in itertools.count():
                 await self._online.wait()
                 self.resent += bool(attempt)
-                await self._publish(topic, msgspec.json.encode(value), identity)
+                await self._publish(topic, payload, told)
+                if attempt == DOUBT:
+                    log.warning("not acknowledged yet: is the agent running, and subscribed to it?", topic=topic)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(RESEND):
                         await acknowledged.wait()
                         break
         finally:
             del self._unacknowledged[identity]
-        return identity
 
-    async def _publish(self, topic: str, payload: bytes, identity: str) -> None:
+    async def _publish(self, topic: str, payload: bytes, told: Mapping[str, str]) -> None:
         properties = Properties(PacketTypes.PUBLISH)
-        properties.UserProperty = [("producer", self._producer), ("id", identity)]
+        properties.UserProperty = list(told.items())
         client = self._client
         if client is not None:
             with suppress(aiomqtt.MqttError):  # it is sent again
@@ -121,11 +139,13 @@ class Actor:
     def _connection(self) -> aiomqtt.Client:
         session = Properties(PacketTypes.CONNECT)
         session.SessionExpiryInterval = SESSION
-        return aiomqtt.Client(
+        client = aiomqtt.Client(
             self._host, self._port, username=self._login[0], password=self._login[1], identifier=self._producer,
             protocol=aiomqtt.ProtocolVersion.V5, clean_start=False, properties=session, timeout=RESEND,
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],  # else Nagle adds 40 ms a message
         )  # fmt: skip
+        client.pending_calls_threshold = PENDING
+        return client
 
     def _take(self, message: aiomqtt.Message) -> None:
         topic, payload = str(message.topic), message.payload

@@ -53,6 +53,8 @@ class DurableClient(aiomqtt.Client):
             tls_context=tls_context(config) if config.tls else None,
         )
         self.session_present = False
+        self.greeting: Properties | None = None  # the CONNACK's
+        self._again: set[int] = set()  # packet ids that came with DUP = 1
         self._held: Any = None  # the socket, while it is not read
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._client.manual_ack_set(True)
@@ -62,6 +64,10 @@ class DurableClient(aiomqtt.Client):
         """Tell the broker that this message is ours now. Without effect if the connection is gone: it comes again."""
         if message.qos:
             self._client.ack(message.mid, message.qos)
+
+    def again(self, message: aiomqtt.Message) -> bool:
+        """Whether the broker says that it may have sent this message before (DUP = 1)."""
+        return message.mid in self._again
 
     async def publish(
         self, /, topic: str, payload: Any = None, qos: int = 0, retain: bool = False,
@@ -112,6 +118,7 @@ class DurableClient(aiomqtt.Client):
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
         super()._on_message(client, userdata, message)
+        (self._again.add if message.dup else self._again.discard)(message.mid)
         socket = client.socket()
         if self._held is None and len(self.messages) >= READ_AHEAD and socket is not None:
             self._loop.remove_reader(socket.fileno())
@@ -129,6 +136,7 @@ class DurableClient(aiomqtt.Client):
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
         self.session_present = bool(flags.session_present)
+        self.greeting = properties
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason_code: Any, properties: Any) -> None:

@@ -56,7 +56,7 @@ class Control:
 
     async def _judged(self, message: Received) -> None:
         topic, said, at = message.topic, message.body, time.time()
-        identity = f"{topic}:{message.told['id']}" if message.told.get("id") else ""
+        identity = f"{topic}:{message.told['id']}" if message.told.get("id") else message.name
         answer: dict[str, Any] = {"status": "ok"}
         try:
             feedback = mqtt_feedback.read(said, identity=identity, source=SOURCE, at=at)

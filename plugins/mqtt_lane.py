@@ -8,25 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import aiomqtt
 import structlog
 
 from plugins.mqtt_client import DurableClient
+from plugins.mqtt_sessions import CALM
 from runtime.errors import Unavailable, first
 
+STEADY = 2.0  # seconds that a connection stands before the next loss is taken for the first of a row
 BACKOFF = (0.2, 15.0)  # seconds between two attempts to connect, first and longest
 
 log = structlog.get_logger("plugins.mqtt")
 
 
 class Lane:
-    """`connect` makes a client, which is subscribed to `filters`; `serve` uses it for as long as the connection stands."""
+    """`connect` makes a client, which is subscribed to `filters`; `serve` uses it for as long as the connection stands. `greeted` is
+    told of every connection; `rival` says whether another client with our id is why it was lost, once too often."""
 
     def __init__(
         self, name: str, connect: Callable[[], DurableClient], filters: Sequence[str], qos: int,
-        serve: Callable[[DurableClient], Awaitable[None]],
+        serve: Callable[[DurableClient], Awaitable[None]], *,
+        greeted: Callable[[DurableClient], object] = lambda client: None,
+        rival: Callable[[BaseException], bool] = lambda error: False,
     ) -> None:  # fmt: skip
         self.name = name
         self.connected = False
@@ -34,15 +40,20 @@ class Lane:
         self._filters = tuple(filters)
         self._qos = qos
         self._serve = serve
+        self._greeted, self._rival = greeted, rival
 
     async def run(self) -> None:
         wait = BACKOFF[0]
         while True:
             try:
                 async with self._connect() as client:
-                    wait = BACKOFF[0]
-                    await self._use(client)
+                    since = time.monotonic()
+                    try:
+                        await self._use(client)
+                    finally:
+                        wait = BACKOFF[0] if time.monotonic() - since >= STEADY else wait
             except* (aiomqtt.MqttError, Unavailable) as errors:  # the broker keeps what the journal could not take
+                wait = CALM if self._rival(first(errors)) else wait
                 log.warning("connection lost", lane=self.name, error=str(first(errors)), seconds=round(wait, 1))
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(wait * 2, BACKOFF[1])
@@ -50,6 +61,7 @@ class Lane:
     async def _use(self, client: DurableClient) -> None:
         await client.subscribe_all(self._filters, self._qos)
         log.info("connected", lane=self.name, session=client.session_present)
+        self._greeted(client)
         self.connected = True
         try:
             await self._serve(client)

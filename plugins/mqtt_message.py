@@ -31,6 +31,7 @@ class Received:
     told: dict[str, str]
     response: str  # MQTT 5 response topic, empty if nobody asked
     correlation: bytes | None
+    name: str = ""  # of this delivery, the same if the broker repeats it; empty: unknown
 
 
 def read(message: aiomqtt.Message) -> Received:
@@ -67,9 +68,9 @@ def _matches(topic: str, filters: tuple[str, ...]) -> bool:
 _known = lru_cache(maxsize=4096)(_matches)
 
 
-def observation(topic: str, payload: bytes, told: dict[str, str], *, retained: bool) -> Observation:
+def observation(topic: str, payload: bytes, told: dict[str, str], *, retained: bool, name: str = "") -> Observation:
     return Observation(
-        id=f"{topic}:{told['id']}" if told.get("id") else new_id("ob"),
+        id=f"{topic}:{told['id']}" if told.get("id") else name or new_id("ob"),
         topic=topic, payload=payload, at=time.time(), source=SOURCE, retained=retained, properties=told,
     )  # fmt: skip
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+import aiomqtt
+
 from plugins.mqtt_device import Device
 from plugins.mqtt_message import Received, acknowledge, matches, observation
 from plugins.mqtt_outbox import Outbox
-from runtime.errors import BadInput, NotFound
+from runtime.errors import BadConfig, BadInput, NotFound
 from runtime.roles import Emit
 
 QOS_0 = "qos 0"  # the class of what came at QoS 0 by its sender's will
@@ -57,5 +59,15 @@ class Sensors:
         if state and not message.retain:
             self._confirmed(topic, body)
         with suppress(BadInput, NotFound):  # it is in quarantine: the broker need not keep it
-            await self._emit(observation(topic, body, told, retained=message.retain))
+            await self._emit(observation(topic, body, told, retained=message.retain, name=message.name))
         acknowledge(self._outbox, self._agent, told)
+
+
+def check_filter(topic: str) -> None:
+    """Raises BadConfig if this is no topic filter."""
+    try:
+        aiomqtt.Wildcard(topic)
+    except ValueError:
+        raise BadConfig(
+            f"{topic!r} is not a topic filter; `+` stands for one level, `#` for the rest, such as home/+/light"
+        ) from None

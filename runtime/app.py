@@ -225,6 +225,7 @@ async def opened(
             agent=config.agent.name, data=config.agent.data, zone=zone, permits=guard.permits, kill=guard.kill,
             armed=lambda: not guard.killed, settled=lambda id, problem: app.acting.settled(id, problem),
             shed=lambda name: app.shedding.count(name), fence=await _fence(journal),
+            notice=lambda kind, text: app.notices.tell(kind, text),
             broker=broker.config if broker else config.broker.model_copy(update={"mode": "none"}),
         )  # fmt: skip
         apart = await isolation.introduced(config.plugin, context)
@@ -237,6 +238,7 @@ async def opened(
         switched = {} if rules_missing else await journal.metadata(MODES_KEY) or {}
         app = App(config, journal, policy, plugins, broker, switched, guard, safe)
         stack.push_async_callback(app.shedding.close)
+        stack.push_async_callback(app.notices.close)
         yield app
 
 

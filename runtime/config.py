@@ -82,6 +82,10 @@ class BrokerConfig(Section):
     key_file: str = Field("", description="its key")
     keepalive: int = Field(15, ge=5, le=600, description="seconds")
     session_expiry: int = Field(604800, ge=0, description="seconds the broker keeps our session while we are away")
+    settings_file: str = Field(
+        "",
+        description="your broker's mosquitto.conf, to check what it may lose; empty = the usual place, if it runs here",
+    )
 
 
 class JournalConfig(Section):

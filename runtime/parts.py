@@ -42,6 +42,7 @@ from runtime.learning.releases import Releases
 from runtime.learning.unlearning import Unlearning
 from runtime.messages import Decision, Feedback
 from runtime.metrics import Metrics
+from runtime.notices import Notices
 from runtime.perception import Perception
 from runtime.policy.client import Policy
 from runtime.probation import Probation
@@ -103,6 +104,7 @@ class Parts:
         """From a message to a decision."""
         journal, bus, config = self.journal, self.bus, self.config
         self.shedding = Shedding(journal, self.metrics)
+        self.notices = Notices(journal)
         self.ingest = Ingest(journal, bus, self.table, self.catalogues.of, self.metrics, self._taught)
         self.perception = Perception(
             journal, bus, config.perception, loading.of_role(self.plugins, Perceiver),
@@ -175,7 +177,7 @@ class Parts:
         self.control = Control(
             Looking(
                 config, journal, catalogues, self.decider, self.acting, self.modes, self.learner, self.store,
-                self.versions, self.doubts, self.apprentice, health=self.health, topics=self.topics,
+                self.versions, self.doubts, self.apprentice, self.notices, health=self.health, topics=self.topics,
             ),
             showing,
             Saying(journal, bus, catalogues, self.ingest, self.doubts, retracting, showing, config.learner),

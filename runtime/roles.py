@@ -105,6 +105,8 @@ class Context:
     """A device named a command that it carried out (or "" and what went wrong) when nobody waited for it any more."""
     shed: Callable[[str], object] | None = None
     """Count a message of this class that was let go because too many came. None: nothing may be let go."""
+    notice: Callable[[str, str], object] = lambda kind, text: None
+    """Tell a person: a word for the kind, and one sentence: what, why it matters, how to mend it."""
     fence: int = 0  # grows with every start: a device that saw a larger one refuses what comes with a smaller one
 
 

@@ -16,7 +16,7 @@ HEAVY = {
     "torch": ("runtime/policy/", "runtime/learning/"),
     "transformers": ("runtime/policy/", "runtime/learning/"),
     "peft": ("runtime/policy/", "runtime/learning/"),
-    "sqlite3": ("runtime/journal/",),
+    "sqlite3": ("runtime/journal/", "plugins/mqtt_store.py"),
     "aiosqlite": ("runtime/journal/",),
     "aiomqtt": ("plugins/mqtt",),
     "paho": ("plugins/mqtt",),

@@ -78,6 +78,8 @@ def _alarms(found: dict[str, Any]) -> None:
         show.line("lost", found["lost"])
     for gap in found.get("missing", []):
         show.line("missing", "messages {first} to {last} of {producer} (boot {boot}) never came".format(**gap))
+    for notice in found.get("notices", []):
+        show.line("notice", notice["text"])
     for name, count in found.get("shed", {}).items():
         show.line("let go", f"{count} messages of {name} in the last hour, because too many came")
     if found.get("uncertain"):

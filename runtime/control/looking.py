@@ -24,6 +24,7 @@ from runtime.learning import ladder
 from runtime.learning.learner import Learner
 from runtime.learning.registry import Manifest, Registry
 from runtime.messages import Action, Command, Release
+from runtime.notices import Notices
 from runtime.satisfaction import Satisfaction
 from runtime.situations import Catalogues
 from runtime.versions import Versions
@@ -38,13 +39,13 @@ class Looking:
 
     def __init__(
         self, config: Config, journal: Journal, catalogues: Catalogues, decider: Decider, acting: Acting, modes: Modes,
-        learner: Learner, store: Registry, versions: Versions, doubts: Doubts, apprentice: Apprentice, *,
+        learner: Learner, store: Registry, versions: Versions, doubts: Doubts, apprentice: Apprentice, notices: Notices, *,
         health: Told, topics: Told, clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self._config, self._journal, self._catalogues = config, journal, catalogues
         self._decider, self._acting, self._modes = decider, acting, modes
         self._learner, self._store, self._versions = learner, store, versions
-        self._doubts, self._apprentice = doubts, apprentice
+        self._doubts, self._apprentice, self._notices = doubts, apprentice, notices
         self._satisfaction = Satisfaction(journal, clock)
         self._health, self._topics, self._clock = health, topics, clock
         self._started = clock()
@@ -70,6 +71,7 @@ class Looking:
             "lost": await self._journal.lost(),
             "missing": [to_builtins(gap) for gap in await self._journal.gaps(20) if gap.filled is None],
             "shed": await self._journal.let_go(self._clock() - HOUR),
+            "notices": await self._notices.shown(),
             "drift": await self._drift(),
             "doubted": len(self._doubts.found.doubted),
             "distrusted": list(self._doubts.found.sources),

@@ -95,8 +95,9 @@ def _log_plainly() -> None:
 
 def _built(setup: Setup, zone: tzinfo) -> Plugin:
     context = Context(
-        agent=setup.agent, data=Path(setup.data), broker=BrokerConfig.model_validate(setup.broker), zone=zone
-    )
+        agent=setup.agent, data=Path(setup.data), broker=BrokerConfig.model_validate(setup.broker), zone=zone,
+        notice=lambda kind, text: structlog.get_logger("notices").warning(text, kind=kind),
+    )  # fmt: skip
     (plugin,) = load([{**setup.entry, "name": setup.name}], context)
     return plugin
 

@@ -188,6 +188,10 @@ class Journal:
         """The newest first."""
         return [msgspec.json.decode(value) for (value,) in await self._rows("transitions", limit=limit)]
 
+    async def notices(self, limit: int = 20) -> list[dict[str, Any]]:
+        """What a person ought to know, the newest first."""
+        return [msgspec.json.decode(value) for (value,) in await self._rows("notices", limit=limit)]
+
     # --- what is unfinished -------------------------------------------------------------------------------------
 
     async def unperceived(self) -> list[Observation]:

@@ -234,5 +234,8 @@ SELECT scope, text FROM (
 ) GROUP BY scope, text ORDER BY max(seq) DESC;
 
 -- How the daemon stood and stands (`runtime.condition`), newest first.
+-- name: notices
+SELECT value FROM metadata WHERE key > 'notice ' AND key < 'notice!' ORDER BY value ->> 'at' DESC LIMIT :limit;
+
 -- name: transitions
 SELECT value FROM metadata WHERE key > 'transition ' AND key < 'transition:' ORDER BY key DESC LIMIT :limit;

@@ -79,7 +79,7 @@ def ack_before_commit() -> None:
 
 def no_unique_key() -> None:
     def new(old: Any) -> Any:
-        def observation(topic: str, body: bytes, told: dict[str, str], *, retained: bool) -> Any:
+        def observation(topic: str, body: bytes, told: dict[str, str], *, retained: bool, name: str = "") -> Any:
             return old(topic, body, {key: text for key, text in told.items() if key != "id"}, retained=retained)
 
         return observation
