@@ -42,6 +42,7 @@ check: lint types test
 CHAOS ?= --events 30000 --agent-kills 30 --broker-kills 30
 chaos: install
 	$(BIN)/python -m tests.chaos $(CHAOS)
+	$(BIN)/python -m tests.chaos --broker embedded --events 5000 --agent-kills 10 --broker-kills 10
 	$(BIN)/python -m tests.chaos --mutants
 	for part in crash_points power_cuts folder_cuts adapter_mutants fuzz_payloads; do $(BIN)/python -m tests.chaos.$$part || exit 1; done
 	$(BIN)/python -m tests.benchmarks.bench_guard

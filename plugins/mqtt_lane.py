@@ -59,10 +59,19 @@ class Lane:
             wait = min(wait * 2, BACKOFF[1])
 
     async def _use(self, client: DurableClient) -> None:
-        await client.subscribe_all(self._filters, self._qos)
-        log.info("connected", lane=self.name, session=client.session_present)
-        self._greeted(client)
-        self.connected = True
+        """A session that was taken up again is served while it is subscribed to anew: a broker that waits for our
+        acknowledgements may say nothing else before them (rumqttd)."""
+        async with asyncio.TaskGroup() as group:
+            if client.session_present:
+                group.create_task(self._serve_on(client), name=f"mqtt {self.name}")
+            await client.subscribe_all(self._filters, self._qos)
+            log.info("connected", lane=self.name, session=client.session_present)
+            self._greeted(client)
+            self.connected = True
+            if not client.session_present:
+                group.create_task(self._serve_on(client), name=f"mqtt {self.name}")
+
+    async def _serve_on(self, client: DurableClient) -> None:
         try:
             await self._serve(client)
         finally:

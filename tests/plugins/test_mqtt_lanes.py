@@ -13,6 +13,7 @@ from plugins.broker import Broker
 from plugins.mqtt_client import IN_FLIGHT
 from plugins.mqtt_inbox import AT_ONCE, SPARE
 from runtime.messages import Feedback, Observation
+from tests.chaos.proxy import Proxy
 from tests.plugins.conftest import until
 from tests.plugins.test_mqtt import Door, made, producer, running
 
@@ -101,3 +102,17 @@ async def test_a_producer_that_waits_for_our_word_is_never_let_go(broker: Broker
         door.open.set()
         await sending
     assert "home/room/light:m1" in door.kept
+
+
+async def test_a_link_that_broke_with_a_full_window_is_taken_up_again(broker: Broker, tmp_path: Path) -> None:
+    """The embedded broker answers no subscription before what it had sent is acknowledged. Found by chaos."""
+    plugin, door = made(broker, tmp_path), Jammed()
+    async with Proxy(broker.config.port).listening() as link:
+        through = broker.config.model_copy(update={"port": link.port})
+        plugin.context = replace(plugin.context, broker=through)
+        async with running(plugin, door):
+            await crowd(broker, "home/room/light", qos=1)
+            await until(lambda: door.started >= IN_FLIGHT)
+            assert link.cut()
+            door.open.set()
+            await until(lambda: len(door.kept) >= CROWD)
