@@ -43,6 +43,7 @@ class Mutant:
     needs: dict[str, int] = field(default_factory=dict)
     traced: bool = False
     deaf: float = DEAF  # share of the commands that no actuator hears
+    waking: float = 0.4  # share of the events that ask for a decision
 
 
 def plant(name: str) -> None:
@@ -89,8 +90,8 @@ def no_unique_key() -> None:
 
 def retained_as_event() -> None:
     def new(old: Any) -> Any:
-        def observation(topic: str, body: bytes, told: dict[str, str], *, retained: bool) -> Any:
-            return old(topic, body, told, retained=False)
+        def observation(topic: str, body: bytes, told: dict[str, str], *, retained: bool, name: str) -> Any:
+            return old(topic, body, told, retained=False, name=name)
 
         return observation
 
@@ -146,8 +147,9 @@ def sheds_what_waits() -> None:
 
 def quarantine_forgotten() -> None:
     def new(old: Any) -> Any:
-        async def put(self: Journal, *messages: Message) -> int:
-            return await old(self, *(m for m in messages if not isinstance(m, Quarantined))) if messages else 0
+        async def put(self: Journal, *messages: Message, patient: bool = False) -> int:
+            kept = [message for message in messages if not isinstance(message, Quarantined)]
+            return await old(self, *kept, patient=patient) if kept else 0
 
         return put
 
@@ -181,9 +183,9 @@ def forgets_commands() -> None:
 
 def sent_before_written() -> None:
     def new(old: Any) -> Any:
-        async def put(self: Journal, *messages: Message) -> int:
+        async def put(self: Journal, *messages: Message, patient: bool = False) -> int:
             if not isinstance(messages[0], Command):
-                return int(await old(self, *messages))
+                return int(await old(self, *messages, patient=patient))
             _in_the_background(lambda: old(self, *messages))
             return 1
 
@@ -342,7 +344,7 @@ MUTANTS = {
     "ack_before_commit": Mutant(ack_before_commit, "I1", {"kill_agent": 2}),
     "no_unique_key": Mutant(no_unique_key, "I2", {"double_messages": 1}),
     "retained_as_event": Mutant(retained_as_event, "I8"),
-    "stored_though_refused": Mutant(stored_though_refused, "I1", {"fill_disk": 3}),
+    "stored_though_refused": Mutant(stored_though_refused, "I1", {"fill_disk": 3}, waking=0.0),
     "reencodes": Mutant(reencodes, "I1"),
     "sheds_uncounted": Mutant(sheds_uncounted, "I1"),
     "sheds_what_waits": Mutant(sheds_what_waits, "I3"),
