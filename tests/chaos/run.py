@@ -272,6 +272,8 @@ async def hunt(mutant: str, folder: Path, *, broker: str = "mosquitto", seed: in
     bug = MUTANTS[mutant]
     events = 40 if bug.traced else 300
     return await run(
-        Order(events, bug.needs, seed, broker, mutant, waking=bug.waking, deaf=bug.deaf, settle=20.0, traced=bug.traced),
+        Order(
+            events, bug.needs, seed, broker, mutant, waking=bug.waking, deaf=bug.deaf, settle=20.0, traced=bug.traced
+        ),
         folder,
     )
