@@ -20,6 +20,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Literal
 
 import structlog
@@ -70,7 +71,7 @@ class App(Parts):
         self.control.switching.on_safe = lambda on: self.leave(to_safe=on)
 
     async def restore(self) -> None:
-        """All that the journal knows: what was taught, the state of the world, the serving adapter."""
+        """All that the journal knows but for the weights: what was taught, the state of the world."""
         await self.doubts.restore()
         await self.apprentice.restore()
         await self.restore_taught()
@@ -83,18 +84,31 @@ class App(Parts):
                 await _noticed(
                     critic, observation
                 )  # it learns how things are; what it would say of the past is dropped
-        if not self.safe:  # it asks the model
-            await self.releases.restore()
         self.restored = True
+
+    async def _wake(self) -> None:
+        """Load what serves. The table and the rules do not wait for it. Raises Unavailable where there is no model."""
+        await self.policy.wait_ready()
+        await self.releases.restore()
+        self.decider.awake.set()
+        log.info("awake", adapter=self.serving.adapter)
+
+    async def once_awake(self, work: Callable[[], Awaitable[None]]) -> None:
+        await self.decider.awake.wait()
+        await work()
 
     async def stages(self, group: asyncio.TaskGroup) -> None:
         """Subscribe everybody first, then start the stages: nothing published from here on is missed."""
         subscribe = self.bus.subscribe
         if not self.safe:
+            self.decider.awake.clear()
+            group.create_task(self._wake(), name="model")
             self._watching(group)
-            group.create_task(self.learner.run(subscribe(Feedback), self.decider), name="learner")
+            taught = subscribe(Feedback)
+            group.create_task(self.once_awake(lambda: self.learner.run(taught, self.decider)), name="learner")
             if self.config.policy.memory:
-                group.create_task(self.remembering.run(subscribe(Feedback)), name="memory")
+                remembered = subscribe(Feedback)
+                group.create_task(self.once_awake(lambda: self.remembering.run(remembered)), name="memory")
         group.create_task(self.perception.run(subscribe(Observation)), name="perception")
         group.create_task(self.decider.run(subscribe(Percept)), name="decision")
         group.create_task(self.acting.run(subscribe(Decision)), name="action")
@@ -104,7 +118,6 @@ class App(Parts):
         group.create_task(
             backups.regularly(self.config.agent.data, settings.backup_every, settings.backups), name="backups"
         )
-        group.create_task(retention.regularly(self.journal, settings.keep_days), name="retention")
         anchors = Anchors.of(self.config.agent.data, settings.anchors)
         group.create_task(anchor.regularly(lambda: self.journal.head, anchors), name="anchors")
         group.create_task(self.perception.run_timer(self.config.perception.timer), name="timer")
@@ -114,6 +127,7 @@ class App(Parts):
             )  # nobody waits for those
             group.create_task(self._criticise(critic, heard), name=f"critic {critic.name}")
         await self._resume()
+        group.create_task(retention.regularly(self.journal, settings.keep_days), name="retention")
 
     def _watching(self, group: asyncio.TaskGroup) -> None:
         """The stages that only look on: one that fails is started again with the queue it had."""
@@ -129,7 +143,7 @@ class App(Parts):
             stages["drift"] = lambda: self.drifting.run(noticed)
         for name, run in stages.items():
             self.side[name] = stage(name)
-            group.create_task(insist(self.side[name], run), name=name)
+            group.create_task(self.once_awake(partial(insist, self.side[name], run)), name=name)
 
     async def _resume(self) -> None:
         """Put back on the bus what the last run left unfinished; what is too old by now is ended by the stages."""
@@ -283,8 +297,6 @@ async def serve(app: App, stopping: asyncio.Event, boots: Boots | None = None) -
         page = console.create_task(
             server.serve(app.control, app.config.http, app.config.agent.data, app.metrics), name="console"
         )
-        if not app.safe:
-            await app.policy.wait_ready()
         await app.restore()
         async with asyncio.TaskGroup() as core:
             await app.stages(core)
@@ -294,7 +306,9 @@ async def serve(app: App, stopping: asyncio.Event, boots: Boots | None = None) -
                     edge.create_task(supervise(child, lambda p=plugin: app.operate(p)), name=f"plugin {plugin.name}")  # type: ignore[misc]
                 edge.create_task(_watchdog(app), name="watchdog")
                 edge.create_task(app.stalls.run(), name="stalls")
-                edge.create_task(condition.Watch(app.stands, app.journal, app.metrics).run(), name="condition")
+                edge.create_task(
+                    app.once_awake(condition.Watch(app.stands, app.journal, app.metrics).run), name="condition"
+                )
                 if boots is not None:
                     edge.create_task(_last(app, boots), name="boots")
                 systemd.notify("READY=1")

@@ -125,6 +125,8 @@ class Decider:
         self._queues: dict[str, asyncio.Queue[Percept]] = {}
         self.table_on = config.table
         self.memory_on = config.memory and memory is not None
+        self.awake = asyncio.Event()  # what serves is loaded; until then only the table answers
+        self.awake.set()
         self.busy = 0  # decisions being made now
         self.last_at = clock()
 
@@ -164,6 +166,8 @@ class Decider:
         hit = self._table.lookup(percept) if self.table_on and not percept.synthetic else None
         if hit is not None and catalogue.allows(hit[0]):
             return self._decision(percept, hit[0], adapter, started, by="table", table_feedback=hit[1])
+        await self.awake.wait()
+        adapter, trusted = self._serving.choose(percept.id)
         try:
             async with asyncio.timeout(self._config.timeout):
                 row = await self._policy.score_one(percept.text, catalogue, adapter, feature=self._memory is not None)

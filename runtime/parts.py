@@ -212,7 +212,7 @@ class Parts:
         ready = {
             "journal": self.journal.healthy,
             "restored": self.restored,
-            **({} if self.safe else {"policy": self.policy.ready}),
+            **({} if self.safe else {"policy": self.policy.ready and self.decider.awake.is_set()}),
             "broker": self.broker is None or self.broker.healthy,
         }
         broken = [

@@ -113,6 +113,7 @@ def _salvage(damaged: Path, target: sqlite3.Connection) -> tuple[int, dict[str, 
     """Add the rows that can be read and that the backup lacks: how many, and of every table how many before the last of them
     are missing."""
     saved, holes = 0, {}
+    removed = dict(target.execute("SELECT name, sum(rows) FROM removed GROUP BY name"))
     with closing(sqlite3.connect(damaged, isolation_level=None)) as source:
         for table in TABLES:
             target.execute("BEGIN")
@@ -121,8 +122,9 @@ def _salvage(damaged: Path, target: sqlite3.Connection) -> tuple[int, dict[str, 
             target.execute("COMMIT")
             saved += found
             rows, seq = target.execute(f"SELECT count(*), coalesce(max(seq), 0) FROM {table}").fetchone()
-            if seq > rows:
-                holes[table] = seq - rows
+            missing = seq - rows - removed.get(table, 0)
+            if missing > 0:
+                holes[table] = missing
     return saved, holes
 
 

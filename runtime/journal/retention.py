@@ -45,13 +45,21 @@ KEPT_CAUSES = """SELECT DISTINCT cause.value FROM feedback f JOIN decision d ON 
     JOIN percept p ON p.id = d.percept_id, json_each(p.body, '$.causes') cause"""
 EPISODES = """SELECT d.id, d.seq, p.seq FROM decision d JOIN percept p ON p.id = d.percept_id
     WHERE d.seq BETWEEN ? AND ? AND NOT EXISTS (SELECT 1 FROM feedback f WHERE f.decision_id = d.id)
+    AND EXISTS (SELECT 1 FROM outcome o WHERE o.decision_id = d.id)
     AND NOT EXISTS (SELECT 1 FROM command c WHERE c.decision_id = d.id AND coalesce(
         (SELECT o.status FROM outcome o WHERE o.command_id = c.id ORDER BY o.seq DESC LIMIT 1), '')
         IN ('', 'held', 'sending', 'uncertain'))"""
 UNDECIDED = """SELECT p.seq FROM percept p WHERE p.seq BETWEEN ? AND ?
-    AND NOT EXISTS (SELECT 1 FROM decision d WHERE d.percept_id = p.id)"""
+    AND NOT EXISTS (SELECT 1 FROM decision d WHERE d.percept_id = p.id)
+    AND p.at < (SELECT d.at FROM decision d WHERE d.scope = p.scope ORDER BY d.seq DESC LIMIT 1) - 3600"""  # never resumed
+BEYOND = (
+    """SELECT p.seq FROM percept p JOIN decision d ON d.percept_id = p.id WHERE p.seq BETWEEN ? AND ? AND d.seq > ?"""
+)
 OBSERVED = """SELECT o.seq, o.id FROM observation o WHERE o.seq BETWEEN ? AND ? AND o.perceived = 1
     AND EXISTS (SELECT 1 FROM observation n WHERE n.topic = o.topic AND n.seq > o.seq)"""
+
+
+Rows = dict[str, set[int]]  # table -> seq
 
 
 @dataclass
@@ -67,33 +75,44 @@ def plan(connection: sqlite3.Connection, before: float) -> Plan | None:
     """The next batch of what was committed before this time (UTC seconds); None if nothing is left to look at."""
     noted = connection.execute("SELECT value FROM metadata WHERE key = ?", (KEY,)).fetchone()
     start = int(msgspec.json.decode(noted[0])) if noted else 0
-    links = connection.execute(
-        "SELECT seq, covers, gone FROM chain WHERE seq > ? AND at < ? ORDER BY seq LIMIT ?", (start, before, LINKS)
-    ).fetchall()
+    links = _old(connection, start, before)
     if not links:
         return None
-    links = links[: _few(links)]
     made = Plan(link=links[-1][0])
-    going = _going(connection, _ranges(links))
+    going, later = _going(connection, _ranges(links))
     if any(going.values()):
         _take_out(connection, made, links, going)
     made.rows.append(
         (
             "INSERT INTO metadata VALUES (:key, :value) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            {"key": KEY, "value": json_of(made.link)},
+            {"key": KEY, "value": json_of(_begin(links, later))},
         )
     )
     return made
 
 
-def _few(links: list[Any]) -> int:
-    """How many of them one transaction takes: others wait for it."""
-    total = 0
-    for number, (_, covers, _) in enumerate(links, start=1):
+def _old(connection: sqlite3.Connection, start: int, before: float) -> list[Any]:
+    """The next links, up to the first that is younger: by the latest time of any link so far, for a clock may have been behind. No
+    more than one transaction should take, for others wait for it."""
+    (latest,) = connection.execute("SELECT coalesce(max(at), 0) FROM chain WHERE seq <= ?", (start,)).fetchone()
+    found, total = [], 0
+    sql = "SELECT seq, covers, gone, at FROM chain WHERE seq > ? ORDER BY seq LIMIT ?"
+    for seq, covers, gone, at in connection.execute(sql, (start, LINKS)):
+        latest = max(latest, at)
+        if latest >= before or total >= ROWS:
+            break
+        found.append((seq, covers, gone))
         total += sum(last - first + 1 for table, first, last in covered(covers) if table in COLUMNS)
-        if total >= ROWS:
-            return number
-    return len(links)
+    return found
+
+
+def _begin(links: list[Any], later: Rows) -> int:
+    """The link after which the next batch begins: before what belongs together and reached beyond this one, if that is not where
+    this one began."""
+    for number, (_, covers, _) in enumerate(links):
+        if any(first <= seq <= last for table, first, last in covered(covers) for seq in later.get(table, ())):
+            return int(links[number - 1 if number else -1][0])
+    return int(links[-1][0])
 
 
 def _ranges(links: list[Any]) -> dict[str, tuple[int, int]]:
@@ -105,10 +124,13 @@ def _ranges(links: list[Any]) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _going(connection: sqlite3.Connection, ranges: dict[str, tuple[int, int]]) -> dict[str, set[int]]:
-    """Table -> rows. A decision goes with all that belongs to it, or not at all."""
-    going: dict[str, set[int]] = {table: set() for table in ORDER}
+def _going(connection: sqlite3.Connection, ranges: dict[str, tuple[int, int]]) -> tuple[Rows, Rows]:
+    """What goes, and what will once the rest of it was reached. A decision goes with all that belongs to it, or not at all; the
+    last row of a table stays, for its number must not be given again."""
+    going: Rows = {table: set() for table in ORDER}
+    later: Rows = {table: set() for table in ORDER}
     nothing = (1, 0)
+    newest = {table: connection.execute(f"SELECT max(seq) FROM {table}").fetchone()[0] for table in ORDER}
 
     def inside(table: str, seqs: list[int]) -> bool:
         first, last = ranges.get(table, nothing)
@@ -119,19 +141,26 @@ def _going(connection: sqlite3.Connection, ranges: dict[str, tuple[int, int]]) -
         for table in ("command", "outcome"):
             found = connection.execute(f"SELECT seq FROM {table} WHERE decision_id = ?", (id,)).fetchall()
             parts[table] = [seq for (seq,) in found]
-        if all(inside(table, seqs) for table, seqs in parts.items()):
-            for table, seqs in parts.items():
-                going[table].update(seqs)
-    going["percept"].update(seq for (seq,) in connection.execute(UNDECIDED, ranges.get("percept", nothing)))
+        if any(newest[table] in seqs for table, seqs in parts.items()):
+            continue
+        whole = all(inside(table, seqs) for table, seqs in parts.items())
+        for table, seqs in parts.items():
+            (going if whole else later)[table].update(seqs)
+    percepts = ranges.get("percept", nothing)
+    beyond = connection.execute(BEYOND, (*percepts, ranges.get("decision", nothing)[1]))
+    later["percept"].update(seq for (seq,) in beyond)
+    going["percept"].update(seq for (seq,) in connection.execute(UNDECIDED, percepts))
     kept = {id for (id,) in connection.execute(KEPT_CAUSES)}
     observed = connection.execute(OBSERVED, ranges.get("observation", nothing))
     going["observation"].update(seq for seq, id in observed if id not in kept)
     first, last = ranges.get("quarantined", nothing)
     going["quarantined"].update(range(first, last + 1))
-    return going
+    for table, last_one in newest.items():
+        going[table].discard(last_one)
+    return going, later
 
 
-def _take_out(connection: sqlite3.Connection, made: Plan, links: list[Any], going: dict[str, set[int]]) -> None:
+def _take_out(connection: sqlite3.Connection, made: Plan, links: list[Any], going: Rows) -> None:
     """Out of the tables, and into the links what verifies the rest of them."""
     for table in ORDER:
         seqs = sorted(going[table])
@@ -150,7 +179,7 @@ def _take_out(connection: sqlite3.Connection, made: Plan, links: list[Any], goin
     made.rows += _relinked(connection, links, going)
 
 
-def _relinked(connection: sqlite3.Connection, links: list[Any], going: dict[str, set[int]]) -> Iterator[Row]:
+def _relinked(connection: sqlite3.Connection, links: list[Any], going: Rows) -> Iterator[Row]:
     """A link that is wholly gone keeps its hash only, and of a row of those only the last one is kept."""
     (earlier,) = connection.execute("SELECT max(seq) FROM chain WHERE seq < ?", (links[0][0],)).fetchone()
     bridge = connection.execute("SELECT seq FROM chain WHERE seq = ? AND covers = ''", (earlier,)).fetchone()
@@ -173,9 +202,7 @@ def _relinked(connection: sqlite3.Connection, links: list[Any], going: dict[str,
         previous = seq
 
 
-def _split(
-    connection: sqlite3.Connection, covers: str, going: dict[str, set[int]]
-) -> tuple[list[tuple[str, int, bytes]], bool]:
+def _split(connection: sqlite3.Connection, covers: str, going: Rows) -> tuple[list[tuple[str, int, bytes]], bool]:
     """The digests of a link's rows that go, and whether any row stays."""
     digests: list[tuple[str, int, bytes]] = []
     left = False
