@@ -99,6 +99,11 @@ class Journal:
         return self._writer.healthy
 
     @property
+    def alive(self) -> bool:
+        """Somebody writes, or tries to."""
+        return self._writer.alive
+
+    @property
     def head(self) -> Link:
         """The newest link of the hash chain."""
         return self._writer.head

@@ -31,6 +31,7 @@ from runtime.messages import Message
 
 FILE, KEY = "anchors.jsonl", "anchor.key"
 EVERY = 60.0  # seconds
+KEY_BYTES = 32
 KEPT = 1000  # newest lines; each vouches for all before it
 LINE_LIMIT = 1000  # bytes
 
@@ -60,26 +61,45 @@ class Anchors:
         return cls(Path(file).expanduser() if file else data / FILE, data / KEY)
 
     def write(self, link: Link, *, since: int | None = None) -> None:
-        """One more line, on the disk when this returns. Raises OSError."""
+        """One more line, after those that could not be written before; on the disk when this returns. Raises OSError."""
+        waiting = self._waiting()
+        self._append(waiting + self._line(link, since))
+        if waiting:
+            self.waiting.unlink()
+
+    @property
+    def waiting(self) -> Path:
+        """Lines for a file that was out of reach."""
+        return self.key.with_suffix(".waiting")
+
+    def _waiting(self) -> bytes:
+        return self.waiting.read_bytes() if self.waiting.exists() else b""
+
+    def _line(self, link: Link, since: int | None) -> bytes:
         made = Anchor(at=time.time(), link=link.seq, hash=link.hash.hex(), since=since)
-        line = msgspec.json.encode(replace(made, mac=self._mac(made, self._key()))) + b"\n"
-        lines = self.lines()
+        return msgspec.json.encode(replace(made, mac=self._mac(made, self._key()))) + b"\n"
+
+    def _append(self, more: bytes) -> None:
+        lines, file = _lines(self.file), self.file.resolve()
         if len(lines) >= 2 * KEPT:
-            beside = self.file.with_name(f"{self.file.name}.new")
-            beside.write_bytes(b"".join(one + b"\n" for one in lines[-KEPT:]) + line)
-            sync(beside)
-            beside.rename(self.file)
+            beside = file.with_name(f"{file.name}.new")
+            beside.unlink(missing_ok=True)
+            _write(beside, b"".join(one + b"\n" for one in lines[-KEPT:]) + more)
+            beside.rename(file)
         else:
-            handle = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            with open(handle, "ab") as opened:
-                opened.write((b"\n" if lines and not self._ended() else b"") + line)
-        sync(self.file)
-        sync(self.file.parent)
+            _write(file, (b"\n" if lines and not file.read_bytes().endswith(b"\n") else b"") + more)
+        sync(file.parent)
 
     def replaced(self, journal: Path, since: int | None = None) -> None:
         """Another journal takes the place of the one that was there; up to link `since`, by default its newest, they are the same."""
         link = newest(journal)
-        self.write(link, since=link.seq if since is None else since)
+        since = link.seq if since is None else since
+        try:
+            self.write(link, since=since)
+        except OSError as error:  # the rescue of a journal must not hang on another disk
+            log.error("no anchor yet", file=str(self.file), error=str(error))
+            with suppress(OSError):
+                _write(self.waiting, self._line(link, since))
 
     def wrong(
         self, lines: Sequence[bytes], hash_of: Callable[[int], bytes | None], head: int, gone: int = 0
@@ -109,18 +129,12 @@ class Anchors:
                 limit = min(limit, one.since)
 
     def lines(self) -> list[bytes]:
-        with suppress(FileNotFoundError):
-            return [line for line in self.file.read_bytes().split(b"\n") if line]
-        return []
-
-    def _ended(self) -> bool:
-        """The last line is whole."""
-        return self.file.read_bytes().endswith(b"\n")
+        return _lines(self.file) + _lines(self.waiting)
 
     def _read(self, line: bytes) -> Anchor | None:
         with suppress(msgspec.MsgspecError, OSError, ValueError):
             one = msgspec.json.decode(line[:LINE_LIMIT], type=Anchor)
-            if hmac.compare_digest(one.mac, self._mac(one, self.key.read_bytes())):
+            if hmac.compare_digest(one.mac, self._mac(one, self._key())):
                 return one
         return None
 
@@ -128,13 +142,35 @@ class Anchors:
         return hmac.digest(key, msgspec.json.encode(replace(one, mac="")), "sha256").hex()
 
     def _key(self) -> bytes:
-        """Made at the first time."""
-        with suppress(FileExistsError):
-            handle = os.open(self.key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(handle, "wb") as opened:
-                opened.write(secrets.token_bytes(32))
-            sync(self.key)
-        return self.key.read_bytes()
+        """Made at the first time, whole or not at all. Raises OSError where there are anchors, and their key is gone."""
+        if not self.key.exists():
+            if self.lines():
+                raise OSError(
+                    f"{self.key} is gone, and {self.file} was signed with it; move that file away to begin anew"
+                )
+            beside = self.key.with_suffix(".new")
+            beside.unlink(missing_ok=True)
+            _write(beside, secrets.token_bytes(KEY_BYTES))
+            beside.rename(self.key)
+            sync(self.key.parent)
+        key = self.key.read_bytes()
+        if len(key) != KEY_BYTES:
+            raise OSError(f"{self.key} is damaged; move it and {self.file} away to begin anew")
+        return key
+
+
+def _lines(file: Path) -> list[bytes]:
+    with suppress(FileNotFoundError):
+        return [line for line in file.read_bytes().split(b"\n") if line]
+    return []
+
+
+def _write(file: Path, more: bytes) -> None:
+    """At the end of a file that only we may read, on the disk when this returns."""
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as opened:
+        opened.write(more)
+        opened.flush()
+        os.fsync(opened.fileno())
 
 
 def newest(journal: Path) -> Link:

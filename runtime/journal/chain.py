@@ -67,11 +67,15 @@ class Chain:
     """The writer's end of it. Everything runs on the thread of the connection, within the writer's transaction."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self.head = newest(connection)
-        self._marks = {table: _last(connection, table) for table in COLUMNS}
+        self.renew(connection)
         self._queries = {
             table: f"SELECT {columns} FROM {table} WHERE seq > ? ORDER BY seq" for table, columns in COLUMNS.items()
         }
+
+    def renew(self, connection: sqlite3.Connection) -> None:
+        """As it is on the disk: at the beginning, and whenever the connection was opened anew."""
+        self.head = newest(connection)
+        self._marks = {table: _last(connection, table) for table in COLUMNS}
 
     def extend(self, connection: sqlite3.Connection, at: float) -> Link:
         """Write the link over what this transaction added; the link, or the head if it added nothing. It counts once `accept`

@@ -81,5 +81,7 @@ def reopened(old: sqlite3.Connection, path: Path) -> sqlite3.Connection:
         prepare(connection, path)
     except sqlite3.DatabaseError as error:
         connection.close()
+        if getattr(error, "sqlite_errorcode", 0) & PRIMARY in NO_DAMAGE:
+            raise Unavailable(f"{path} cannot be opened again: {error}") from None
         raise Corrupt(f"{path} cannot be opened again: {error}") from None
     return connection

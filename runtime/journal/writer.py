@@ -21,10 +21,15 @@ import structlog
 from runtime.errors import CorrigibleError, Unavailable, Unwritable
 from runtime.journal import opening
 from runtime.journal.ballast import Ballast
-from runtime.journal.chain import Chain, Link, newest
+from runtime.journal.chain import Chain, Link
 from runtime.journal.rows import Row
 
 GROUP = 64  # puts a commit carries at most
+SETTLE, AGAIN = 20, 0.5  # tries, and seconds between two, to learn whether a commit in doubt was made
+PASSING = (  # what a disk or another program does for a while; anything else does not go away by itself
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM,
+)  # fmt: skip
 LINGER = 0.002  # seconds the writer waits for company
 
 log = structlog.get_logger("journal")
@@ -50,6 +55,10 @@ class Writer:
         return await done
 
     @property
+    def alive(self) -> bool:
+        return not self._task.done()
+
+    @property
     def head(self) -> Link:
         return self._chain.head
 
@@ -66,7 +75,12 @@ class Writer:
                 await asyncio.sleep(LINGER)
             while len(group) < GROUP and not self._queue.empty():
                 group.append(self._queue.get_nowait())
-            await self._commit(group)
+            try:
+                await self._commit(group)
+            except Exception as error:  # whatever it is, nobody waits for ever
+                log.exception("the writer failed")
+                self.healthy = False
+                self._answer(group, [error] * len(group))
             for _ in group:
                 self._queue.task_done()
 
@@ -79,11 +93,17 @@ class Writer:
             results = await self._written(puts)
         self.healthy = not isinstance(results, Exception)
         self.commits += 1
-        for (_, done), result in zip(group, results if self.healthy else [results] * len(group), strict=True):
+        self._answer(group, results if self.healthy else [results] * len(group))
+
+    def _answer(
+        self, group: list[tuple[Sequence[Row], asyncio.Future[int]]], results: Sequence[int | Exception]
+    ) -> None:
+        for (_, done), result in zip(group, results, strict=True):
             if done.done():
                 continue
             if isinstance(result, Exception):
-                kind = Unavailable if self.healthy else Unwritable
+                passing = not self.healthy and (isinstance(result, Unavailable) or _kind(result) in PASSING)
+                kind = Unwritable if passing else Unavailable
                 done.set_exception(kind(f"the journal could not store this: {result}"))
             else:
                 done.set_result(result)
@@ -97,15 +117,25 @@ class Writer:
         if _kind(results) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN):
             self._doubtful = True
             log.error("the disk failed; the journal is opened anew", path=str(self._path), error=str(results))
-            if isinstance(results, Unsure) and not await self._reopen():
-                return await execute(_resolved, self._connection._conn, results, self._chain)
+            if isinstance(results, Unsure):
+                return await self._settled(results)
         return results
 
+    async def _settled(self, unsure: Unsure) -> Any:
+        """Whether a commit in doubt was made. Nobody is answered meanwhile: who is told "not stored" might store it twice over."""
+        for _ in range(SETTLE):
+            if not await self._reopen():
+                made = self._chain.head == unsure.link != unsure.before
+                return unsure.results if made else unsure
+            await asyncio.sleep(AGAIN)
+        return unsure
+
     async def _reopen(self) -> Exception | None:
-        """A connection that can be trusted again, or why there is none."""
+        """A connection that can be trusted again, and the chain as it is on the disk; or why there is none."""
         execute: Any = self._connection._execute
         try:
             self._connection._connection = await execute(opening.reopened, self._connection._conn, self._path)
+            await execute(self._chain.renew, self._connection._conn)
         except (CorrigibleError, sqlite3.Error) as error:
             return error
         self._doubtful = False
@@ -115,10 +145,10 @@ class Writer:
 class Unsure(Exception):
     """The commit itself failed: it may be on the disk all the same, or not. `results` are those of the puts if it is."""
 
-    def __init__(self, error: Exception, results: list[int | Exception], link: Link) -> None:
+    def __init__(self, error: Exception, results: list[int | Exception], before: Link, link: Link) -> None:
         super().__init__(str(error))
         self.sqlite_errorcode = getattr(error, "sqlite_errorcode", None)
-        self.results, self.link = results, link
+        self.results, self.before, self.link = results, before, link
 
 
 def _kind(result: Any) -> int | None:
@@ -140,16 +170,8 @@ def _write(connection: Any, puts: list[Sequence[Row]], chain: Chain) -> Any:
         with suppress(sqlite3.Error):
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-        return error if link is None else Unsure(error, results, link)
+        return error if link is None else Unsure(error, results, chain.head, link)
     return results
-
-
-def _resolved(connection: Any, unsure: Unsure, chain: Chain) -> Any:
-    """Whether the commit got to the disk, by its link."""
-    if newest(connection) != unsure.link or unsure.link == chain.head:
-        return unsure
-    chain.accept(unsure.link)
-    return unsure.results
 
 
 def _put(connection: Any, rows: Sequence[Row]) -> int | Exception:

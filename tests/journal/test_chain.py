@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime.journal import Journal, anchor, backups, chain, opening, rescue, verify
+from runtime.errors import Unavailable, Unwritable
+from runtime.journal import Journal, anchor, backups, chain, opening, rescue, verify, writer
 from runtime.journal.anchor import Anchors
 from tests.journal.test_doctor import loop
 from tests.stages import observation
@@ -21,12 +22,12 @@ from tests.stages import observation
 TABLES = ("observation", "percept", "decision", "command", "outcome", "feedback")
 
 
-async def write(path: Path, *numbers: int) -> None:
+async def write(path: Path, *numbers: int, anchors: Anchors | None = None) -> None:
     async with Journal.open(path) as journal:
         for number in numbers:
             await journal.put(*loop(number, 1000.0 + number))
             await journal.perceived([f"o{number}"])
-        Anchors.of(path.parent).write(journal.head)
+        (anchors or Anchors.of(path.parent)).write(journal.head)
 
 
 @pytest.fixture(scope="module")
@@ -192,39 +193,99 @@ def test_the_file_of_anchors_stays_small(tmp_path: Path, monkeypatch: pytest.Mon
     assert (tmp_path / anchor.KEY).stat().st_mode & 0o077 == 0
 
 
-async def test_a_commit_in_doubt_is_settled_by_its_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk reports an error of the commit, though it was made, or one that was not: what is told is what is there."""
-    path = tmp_path / "journal.db"
+@pytest.mark.parametrize("late", [0, 3])
+@pytest.mark.parametrize("made", [True, False])
+async def test_a_commit_in_doubt_is_settled_by_its_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: int, *, made: bool
+) -> None:
+    """The disk reports an error of the commit, though it was made, or one that was not, and for a while it gives nothing more:
+    what is told is what is there, and it goes on."""
+    path, opened, refused = tmp_path / "journal.db", opening.reopened, list[int]()
+
+    def reopened(old: Failing, where: Path) -> sqlite3.Connection:
+        if len(refused) < late:
+            refused.append(1)
+            raise Unavailable("the disk gives nothing")
+        return opened(old.real, where)
+
+    monkeypatch.setattr(writer, "AGAIN", 0.0)
     async with Journal.open(path) as journal:
         await journal.put(observation("home/a", b"1", 1))
-        opened = opening.reopened
-        for number, made in ((2, True), (3, False)):
-            real: sqlite3.Connection = journal._writer._connection._conn
-            failing = Failing(real, made=made)
-            journal._writer._connection._connection = failing  # type: ignore[assignment]
-            monkeypatch.setattr(opening, "reopened", lambda old, where: opened(old.real, where))
-            if made:
-                assert await journal.put(observation("home/a", b"1", number)) == 1
-            else:
-                with pytest.raises(Exception, match="could not store"):
-                    await journal.put(observation("home/a", b"1", number))
-        assert await journal.put(observation("home/a", b"1", 3)) == 1, "it goes on"
+        monkeypatch.setattr(opening, "reopened", reopened)
+        failing = Failing(journal._writer._connection._conn, made=made)
+        journal._writer._connection._connection = failing  # type: ignore[assignment]
+        if made:
+            assert await journal.put(observation("home/a", b"1", 2)) == 1
+        else:
+            with pytest.raises(Unwritable, match="could not store"):
+                await journal.put(observation("home/a", b"1", 2))
+        assert await journal.put(observation("home/a", b"1", 2)) == (not made)
+        assert await journal.put(observation("home/a", b"1", 3)) == 1
     assert found(path) == []
+
+
+async def test_damage_is_not_waited_for(tmp_path: Path) -> None:
+    """A stage ends, and the next start rescues; it would wait for ever."""
+    async with Journal.open(tmp_path / "journal.db") as journal:
+        failing = Failing(journal._writer._connection._conn, made=False, code=sqlite3.SQLITE_CORRUPT)
+        journal._writer._connection._connection = failing  # type: ignore[assignment]
+        with pytest.raises(Unavailable) as raised:
+            await journal.put(observation("home/a", b"1", 1), patient=True)
+        assert not isinstance(raised.value, Unwritable)
+        journal._writer._connection._connection = failing.real
+
+
+async def test_whatever_fails_nobody_waits_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Journal.open(tmp_path / "journal.db") as journal:
+        with monkeypatch.context() as patched:
+            patched.setattr(writer, "_write", lambda *given: 1 / 0)
+            with pytest.raises(Unavailable, match="division"):
+                await journal.put(observation("home/a", b"1", 1))
+        assert await journal.put(observation("home/a", b"1", 1)) == 1
+
+
+async def test_anchors_out_of_reach_stop_no_restore(tmp_path: Path) -> None:
+    """Their disk is away while a backup is put back; the line is written once it is there again."""
+    data, away = tmp_path / "data", tmp_path / "disk"
+    for folder in (data, away):
+        folder.mkdir()
+    anchors = Anchors.of(data, str(away / "anchors"))
+    path = data / backups.JOURNAL
+    await write(path, *range(5), anchors=anchors)
+    backup = backups.make(data)
+    await write(path, *range(5, 9), anchors=anchors)
+    away.rename(tmp_path / "gone")
+    backups.restore(data, backup, anchors)
+    (tmp_path / "gone").rename(away)
+    assert found(path, anchors) == []
+    await write(path, *range(20, 22), anchors=anchors)
+    assert not anchors.waiting.exists()
+    assert found(path, anchors) == []
+
+
+def test_a_damaged_key_signs_nothing(tmp_path: Path) -> None:
+    anchors = Anchors.of(tmp_path)
+    anchors.key.touch()
+    with pytest.raises(OSError, match="is damaged"):
+        anchors.write(chain.Link(1, bytes(32)))
 
 
 class Failing:
     """A connection whose next commit fails with an error of the disk; `made`: after it was made."""
 
-    def __init__(self, real: sqlite3.Connection, *, made: bool) -> None:
-        self.real, self._made = real, made
+    def __init__(self, real: sqlite3.Connection, *, made: bool, code: int = sqlite3.SQLITE_IOERR_FSYNC) -> None:
+        self.real, self._made, self._code = real, made, code
 
     def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
         if sql != "COMMIT":
             return self.real.execute(sql, *values)  # type: ignore[arg-type]
         self.real.execute("COMMIT" if self._made else "ROLLBACK")
         error = sqlite3.OperationalError("disk I/O error")
-        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+        error.sqlite_errorcode = self._code
         raise error
+
+    def close(self) -> None:
+        self.real.close()
 
     @property
     def in_transaction(self) -> bool:
