@@ -284,8 +284,7 @@ def normal_sync() -> None:
 def never_perceives_some() -> None:
     def new(old: Any) -> Any:
         async def perceived(self: Journal, ids: Any, *percepts: Any) -> None:
-            if portion(*ids) > SHARE:
-                await old(self, ids, *percepts)
+            await old(self, [id for id in ids if portion(id) > SHARE], *percepts)
 
         return perceived
 
