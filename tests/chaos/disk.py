@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import apsw
 
@@ -179,3 +181,31 @@ def put_down(found: dict[str, bytes], folder: Path) -> None:
     """Write a state into a real, empty folder."""
     for name, content in found.items():
         (folder / Path(name).name).write_bytes(content)
+
+
+class Cut(Protocol):
+    """When the power went: at which operation, what survived of what was not synced, and what had been promised by then."""
+
+    @property
+    def operation(self) -> int: ...
+    @property
+    def survival(self) -> Survival: ...
+    @property
+    def told(self) -> list[str]: ...
+
+
+def report(what: str, promises: str, found: Iterable[tuple[Cut, str]], seed: int) -> int:
+    """Print each cut with which something was wrong, and a line over all; the exit status."""
+    begun, kinds, bad, promised = time.monotonic(), Counter[str](), 0, 0
+    for cut, wrong in found:
+        kinds[cut.survival] += 1
+        promised += len(cut.told)
+        if wrong:
+            bad += 1
+            print(f"operation {cut.operation}, {cut.survival} survived: {wrong[:200]}")
+    survived = ", ".join(f"{name} {n}" for name, n in sorted(kinds.items()))
+    print(
+        f"{kinds.total()} {what}: {bad} bad, {promised} {promises} looked for, {time.monotonic() - begun:.0f} s, "
+        f"seed {seed} (of what was not synced survived: {survived})"
+    )
+    return 1 if bad else 0

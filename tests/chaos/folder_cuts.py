@@ -15,8 +15,6 @@ import os
 import random
 import sys
 import tempfile
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +24,7 @@ from typing import Any
 from runtime.errors import CorrigibleError
 from runtime.learning.registry import Registry
 from tests.chaos.crash_points import judge_registry, registry_scene_begin
-from tests.chaos.disk import SURVIVALS, Survival
+from tests.chaos.disk import SURVIVALS, Survival, report
 from tests.chaos.victims import LINEAGE
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -295,19 +293,8 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    begun, kinds, bad, promised = time.monotonic(), Counter[str](), 0, 0
-    for cut, wrong in cuts(options.count, options.seed):
-        kinds[cut.survival] += 1
-        promised += len(cut.told)
-        if wrong:
-            bad += 1
-            print(f"operation {cut.operation}, {cut.survival} survived: {wrong[:200]}")
-    survived = ", ".join(f"{name} {n}" for name, n in sorted(kinds.items()))
-    print(
-        f"{kinds.total()} power cuts of a registry: {bad} bad, {promised} published versions looked for, "
-        f"{time.monotonic() - begun:.0f} s, seed {options.seed} (of what was not synced survived: {survived})"
-    )
-    return 1 if bad else 0
+    found = cuts(options.count, options.seed)
+    return report("power cuts of a registry", "published versions", found, options.seed)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,6 @@ import argparse
 import random
 import sys
 import tempfile
-import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +32,7 @@ from runtime.journal.rows import row
 from runtime.journal.writer import _write
 from runtime.messages import Observation
 from tests.chaos.crash_points import judge_journal
-from tests.chaos.disk import SURVIVALS, Disk, Stored, Survival, Vfs, put_down
+from tests.chaos.disk import SURVIVALS, Disk, Stored, Survival, Vfs, put_down, report
 
 FILE = "/journal.db"
 GROUPS, PUTS = 8, 5  # most of a life, most of a group
@@ -158,19 +156,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--synchronous", default="FULL", choices=["FULL", "NORMAL", "OFF"])
     options = parser.parse_args()
-    begun, kinds, bad, promised = time.monotonic(), Counter[str](), 0, 0
-    for cut, wrong in cuts(options.count, options.seed, options.synchronous):
-        kinds[cut.survival] += 1
-        promised += len(cut.told)
-        if wrong:
-            bad += 1
-            print(f"operation {cut.operation}, {cut.survival} survived: {wrong[:200]}")
-    survived = ", ".join(f"{name} {n}" for name, n in sorted(kinds.items()))
-    print(
-        f"{kinds.total()} power cuts, synchronous={options.synchronous}: {bad} bad, {promised} acknowledged rows looked for, "
-        f"{time.monotonic() - begun:.0f} s, seed {options.seed} (of what was not synced survived: {survived})"
-    )
-    return 1 if bad else 0
+    what = f"power cuts, synchronous={options.synchronous}"
+    return report(what, "acknowledged rows", cuts(options.count, options.seed, options.synchronous), options.seed)
 
 
 if __name__ == "__main__":
