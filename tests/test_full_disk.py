@@ -49,7 +49,7 @@ async def test_all_parts_wait_and_go_on(tmp_path: Path) -> None:
     process = await daemon.start()
     try:
         async with asyncio.timeout(PATIENCE):
-            seen = await daemon.status(lambda found: counted(found) > MORE)
+            seen = await daemon.status(lambda found: counted(found) > MORE and names(found) == ["NORMAL"])
             soft, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (SMALL, hard))
             degraded = await daemon.status(named("DEGRADED"))
