@@ -86,7 +86,7 @@ class App(Parts):
                 )  # it learns how things are; what it would say of the past is dropped
         self.restored = True
 
-    async def _wake(self) -> None:
+    async def wake(self) -> None:
         """Load what serves. The table and the rules do not wait for it. Raises Unavailable where there is no model."""
         await self.policy.wait_ready()
         await self.releases.restore()
@@ -101,8 +101,6 @@ class App(Parts):
         """Subscribe everybody first, then start the stages: nothing published from here on is missed."""
         subscribe = self.bus.subscribe
         if not self.safe:
-            self.decider.awake.clear()
-            group.create_task(self._wake(), name="model")
             self._watching(group)
             taught = subscribe(Feedback)
             group.create_task(self.once_awake(lambda: self.learner.run(taught, self.decider)), name="learner")
@@ -299,6 +297,9 @@ async def serve(app: App, stopping: asyncio.Event, boots: Boots | None = None) -
         )
         await app.restore()
         async with asyncio.TaskGroup() as core:
+            if not app.safe:
+                app.decider.awake.clear()
+                core.create_task(app.wake(), name="model")
             await app.stages(core)
             async with asyncio.TaskGroup() as edge:
                 for plugin in app.plugins:
