@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -221,7 +222,7 @@ async def test_a_device_that_says_nothing_and_one_that_never_does(broker: Broker
 @pytest.mark.parametrize("once", [False, True])
 async def test_a_clock_that_was_ahead_makes_no_command_live_longer_on_the_wire(tmp_path: Path, once: bool) -> None:
     """Made while the clock was an hour ahead, sent after it was put right: broker and device hear of 30 s, not of 3630."""
-    plugin, told = Mqtt(actuators=[replace(BELL, once=once)]), list[Properties]()
+    plugin, told = Mqtt(actuators=[msgspec.structs.replace(BELL, once=once)]), list[Properties]()
     plugin.context = Context(agent="test", data=tmp_path, broker=BrokerConfig(), zone=ZoneInfo("UTC"))
 
     async def publish(topic: str, body: bytes, *, properties: Properties, **more: Any) -> None:
@@ -230,7 +231,8 @@ async def test_a_clock_that_was_ahead_makes_no_command_live_longer_on_the_wire(t
     plugin._client = cast(DurableClient, SimpleNamespace(publish=publish))
     plugin._online.set()
     ahead = time.time() + 3600
-    assert (await plugin.act(replace(command("bell", "ring"), at=ahead, expires_at=ahead + 30))).status == "sent"
+    made_ahead = msgspec.structs.replace(command("bell", "ring"), at=ahead, expires_at=ahead + 30)
+    assert (await plugin.act(made_ahead)).status == "sent"
     (properties,) = told
     assert 1 <= properties.MessageExpiryInterval <= 30
     assert float(dict(properties.UserProperty)["not_after"]) <= time.time() + 30
