@@ -35,7 +35,7 @@ from plugins.mqtt_redelivered import Redelivered
 from plugins.mqtt_sensors import Sensors, check_filter
 from plugins.mqtt_sessions import Rival, Sessions
 from runtime.catalogue import Tool
-from runtime.deadline import until
+from runtime.deadline import Left, until
 from runtime.errors import BadConfig, NotFound, Unavailable
 from runtime.messages import Command, Decision, Feedback, Observation, Outcome, Percept
 from runtime.roles import Actuator, Critic, Emit, Sensor
@@ -217,7 +217,7 @@ class Mqtt(Sensor, Actuator, Critic):
             return outcome(command, "expired", "there is no connection to the broker")
         if (no := self.context.permits(command)) is not None:
             return outcome(command, "refused", no)
-        if why := await self._publish(command, waiting, qos=0):
+        if why := await self._publish(command, waiting, left, qos=0):
             return outcome(command, "uncertain", f"it may have been told: {why}")
         if waiting.device.confirmation == "none":
             return outcome(command, "sent", "told once; the device does not confirm")
@@ -239,7 +239,7 @@ class Mqtt(Sensor, Actuator, Critic):
                     await self._online.wait()
                     if (no := self.context.permits(command)) is not None:
                         return outcome(command, *stopped(waiting.sent, no))
-                    why = await self._publish(command, waiting)
+                    why = await self._publish(command, waiting, time_left)
                     if not why and device.confirmation == "none":
                         return outcome(command, "sent", "the broker has it; the device does not confirm")
                     await asyncio.wait((waiting.done,), timeout=RESEND)
@@ -248,15 +248,16 @@ class Mqtt(Sensor, Actuator, Critic):
                 return outcome(command, "failed" if problem else "applied", problem or "the device confirmed it")
         return outcome(command, "expired", why or f"{device.name} did not confirm it in time")
 
-    async def _publish(self, command: Command, waiting: Waiting, qos: int = 1) -> str:
-        """Send the command once; what was in the way, empty if nothing. It is never retained: it is for now only."""
-        client, left = self._client, command.expires_at - time.time()
+    async def _publish(self, command: Command, waiting: Waiting, time_left: Left, qos: int = 1) -> str:
+        """Send the command once; what was in the way, empty if nothing. It is never retained: it is for now only. Broker and
+        device are told what is left by either clock: `expires_at` may have been written by a clock that was ahead."""
+        client, left = self._client, time_left()
         if client is None:
             return "there is no connection to the broker"
         properties = Properties(PacketTypes.PUBLISH)
         properties.MessageExpiryInterval = max(1, math.ceil(left))
         properties.UserProperty = [
-            ("cmd_id", command.id), ("not_after", f"{command.expires_at:.3f}"), ("fence", str(self.context.fence)),
+            ("cmd_id", command.id), ("not_after", f"{time.time() + left:.3f}"), ("fence", str(self.context.fence)),
         ]  # fmt: skip
         waiting.sent = True
         try:

@@ -60,6 +60,7 @@ class Sessions:
     def _write(self) -> None:
         if self._broker.mode == "embedded":
             return
+        self._known |= self._read()  # what other MQTT plugins have written meanwhile: the file is theirs, too
         beside = self._path.with_suffix(".new")
         with suppress(OSError):  # then a loss over the next restart goes unseen, and nothing else
             beside.write_bytes(msgspec.json.encode(sorted(self._known)))

@@ -7,6 +7,7 @@ The same sentence is one row, with the time it was last said and how often: a no
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Callable
 from typing import Any
@@ -48,17 +49,18 @@ class Notices:
         return [found for found in await self._journal.notices(SHOWN) if found["at"] >= since]
 
     async def _write(self) -> None:
-        while self._waiting:
-            kind, text, at = self._waiting[0]
-            key = f"notice {derived_id('no', kind, text)}"
-            try:
+        try:
+            while self._waiting:
+                kind, text, at = self._waiting[0]
+                key = f"notice {derived_id('no', kind, text)}"
                 old = await self._journal.metadata(key) or {"first": at, "times": 0}
                 row = {"kind": kind, "text": text, "at": at, "first": old["first"], "times": old["times"] + 1}
                 await self._journal.set_metadata(key, row)
-            except Unavailable:
-                break  # the disk is full; the next notice tries again
-            del self._waiting[0]
-        self._writing = None
+                del self._waiting[0]
+        except (Unavailable, sqlite3.Error) as error:  # the disk is full, or a reader cannot read
+            log.warning("a notice is not written; the next one tries again", reason=str(error))
+        finally:
+            self._writing = None  # else no later notice would be written
 
     async def close(self) -> None:
         """Write what is left."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -40,16 +41,20 @@ async def test_what_is_older_than_a_day_and_of_an_earlier_run_is_not_shown(tmp_p
         assert await Notices(journal, clock=lambda: now[0]).shown() == []
 
 
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [("set_metadata", Unavailable("the disk is full")), ("metadata", sqlite3.OperationalError("disk I/O error"))],
+)
 async def test_what_the_journal_could_not_have_is_written_with_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, error: Exception
 ) -> None:
-    async def full(key: str, value: object) -> None:
-        raise Unavailable("the disk is full")
+    async def full(*arguments: object) -> None:
+        raise error
 
     async with Journal.open(tmp_path / "journal.db") as journal:
         notices = Notices(journal)
         with monkeypatch.context() as patch:
-            patch.setattr(journal, "set_metadata", full)
+            patch.setattr(journal, call, full)
             notices.tell("broker", "it forgets")
             await notices.close()
             assert await notices.shown() == []

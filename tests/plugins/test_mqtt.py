@@ -11,8 +11,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -23,6 +26,7 @@ from plugins.mqtt_actor import Actor
 from plugins.mqtt_client import DurableClient
 from plugins.mqtt_device import Device
 from runtime import payload
+from runtime.config import BrokerConfig
 from runtime.errors import BadConfig, BadInput, NotFound
 from runtime.messages import Action, Command, Decision, Feedback, Observation, Percept
 from runtime.roles import Context
@@ -213,6 +217,25 @@ async def test_a_device_that_says_nothing_and_one_that_never_does(broker: Broker
             await plugin.act(command("oven", "on"))
     expired = await plugin.act(command("bell", "ring", seconds=0.2))
     assert (expired.status, expired.reason) == ("expired", "there is no connection to the broker")
+
+
+@pytest.mark.parametrize("once", [False, True])
+async def test_a_clock_that_was_ahead_makes_no_command_live_longer_on_the_wire(tmp_path: Path, once: bool) -> None:
+    """Made while the clock was an hour ahead, sent after it was put right: broker and device hear of 30 s, not of 3630."""
+    plugin, told = Mqtt(actuators=[msgspec.structs.replace(BELL, once=once)]), list[Properties]()
+    plugin.context = Context(agent="test", data=tmp_path, broker=BrokerConfig(), zone=ZoneInfo("UTC"))
+
+    async def publish(topic: str, body: bytes, *, properties: Properties, **more: Any) -> None:
+        told.append(properties)
+
+    plugin._client = cast(DurableClient, SimpleNamespace(publish=publish))
+    plugin._online.set()
+    ahead = time.time() + 3600
+    made_ahead = msgspec.structs.replace(command("bell", "ring"), at=ahead, expires_at=ahead + 30)
+    assert (await plugin.act(made_ahead)).status == "sent"
+    (properties,) = told
+    assert 1 <= properties.MessageExpiryInterval <= 30
+    assert float(dict(properties.UserProperty)["not_after"]) <= time.time() + 30
 
 
 async def test_commands_are_not_retained(broker: Broker, tmp_path: Path) -> None:

@@ -112,6 +112,16 @@ def test_a_broker_that_is_killed_again_and_again_is_no_rival() -> None:
     assert len(losses.told) == 1
 
 
+def test_two_plugins_keep_each_others_sessions(tmp_path: Path) -> None:
+    told: list[str] = []
+    config = BrokerConfig(mode="configured", host="h")
+    for _ in range(2):  # starts of the daemon
+        first, second = (Sessions(tmp_path, config, lambda kind, text: told.append(kind)) for _ in range(2))
+        first.greeted("a", False)
+        second.greeted("b", False)
+    assert told == ["session_lost"] * 2
+
+
 def test_a_new_broker_a_new_agent_and_a_damaged_file_are_no_loss(tmp_path: Path) -> None:
     told: list[str] = []
 
