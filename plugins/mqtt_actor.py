@@ -94,11 +94,14 @@ class Actor:
         await self.deliver(topic, msgspec.json.encode(value), identity, told)
         return identity
 
-    async def deliver(self, topic: str, payload: bytes, identity: str, told: Mapping[str, str]) -> None:
-        """Publish with these user properties until the agent acknowledges `identity`."""
+    async def deliver(
+        self, topic: str, payload: bytes, identity: str, told: Mapping[str, str], *, before: int = 0, turn: int | None = None,
+    ) -> bool:  # fmt: skip
+        """Publish with these user properties until the agent acknowledges `identity`: whether it did, in so many attempts (`turn`;
+        None: for ever). `before`: attempts that were made already. Raises ValueError if it can never be sent."""
         acknowledged = self._unacknowledged[identity] = asyncio.Event()
         try:
-            for attempt in itertools.count():
+            for attempt in itertools.count(before) if turn is None else range(before, before + turn):
                 await self._online.wait()
                 self.resent += bool(attempt)
                 await self._publish(topic, payload, told)
@@ -107,7 +110,8 @@ class Actor:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(RESEND):
                         await acknowledged.wait()
-                        break
+                        return True
+            return False
         finally:
             del self._unacknowledged[identity]
 

@@ -10,6 +10,7 @@ then out of the file. Broker and agent need not be there when it is posted.
 from __future__ import annotations
 
 import asyncio
+import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -17,16 +18,22 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 import msgspec
+import structlog
 
 from plugins.mqtt_actor import Actor
 from plugins.mqtt_store import LIMIT, Kept, Store
+from plugins.mqtt_turns import Turns
 from runtime.errors import BadConfig, BadInput
 
 AT_ONCE = 32  # messages under way at once; the others wait in the file
 NAME_LIMIT = 64  # characters
 PAYLOAD_LIMIT = 65_536  # bytes; the agent puts longer ones into quarantine
 
+TOPIC_LIMIT = 65_535  # bytes of UTF-8, by the protocol
+TURN = 3  # attempts without an acknowledgement after which others are sent first
+
 T = TypeVar("T")
+log = structlog.get_logger("producer")
 
 
 class Producer:
@@ -42,8 +49,8 @@ class Producer:
         self._actor = Actor(host, port, producer=name, agent=agent, topics=(), username=username, password=password)
         self._stack = AsyncExitStack()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="producer's store")  # SQLite's: one call at a time
-        self._under_way: asyncio.Queue[Kept] = asyncio.Queue()
-        self._acknowledged: list[int] = []
+        self._under_way = Turns()
+        self._acknowledged: list[Kept] = []
         self._some = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -59,7 +66,7 @@ class Producer:
             self._store = await self._in_thread(lambda: Store(self._path, self._limit))
             stack.callback(lambda: self._thread.submit(self._store.close))
             for kept in await self._in_thread(self._store.waiting):
-                self._under_way.put_nowait(kept)
+                self._under_way.put(kept)
             await stack.enter_async_context(self._actor.running())
             stack.push_async_callback(self._end)
             self._tasks = [asyncio.create_task(self._forget(), name="producer forget")]
@@ -76,28 +83,41 @@ class Producer:
         for what is no sensor's message, such as feedback; below `corrigible/` nothing is. Raises BadInput if the message cannot
         be sent or too many wait, Unavailable if the disk does not take it."""
         body = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
-        if not topic or set(topic) & set("+#\0"):
-            raise BadInput(f"{topic!r} is no topic to publish on")
+        _check(topic)
         if len(body) > PAYLOAD_LIMIT:
             raise BadInput(f"the payload has {len(body)} bytes; the agent reads at most {PAYLOAD_LIMIT}")
         counted = numbered and not topic.startswith("corrigible/")
         return await asyncio.shield(self._add(topic, body, counted))
 
     async def delivered(self) -> None:
-        """Returns when the agent has everything that was posted up to now."""
+        """Returns when the agent has everything that was posted up to now (and that can be sent at all: see `_send`)."""
         await self._under_way.join()
 
     async def _add(self, topic: str, body: bytes, numbered: bool) -> str:
         """To its end although the caller is cancelled: what is in the file is sent."""
         kept = await self._in_thread(lambda: self._store.add(topic, body, numbered=numbered))
-        self._under_way.put_nowait(kept)
+        self._under_way.put(kept)
         return kept.identity(self._name)
 
     async def _send(self) -> None:
         while True:
-            kept = await self._under_way.get()
-            await self._actor.deliver(kept.topic, kept.payload, kept.identity(self._name), kept.told(self._name))
-            self._acknowledged.append(kept.place)
+            before, kept = await self._under_way.get()
+            try:
+                _check(kept.topic)
+                acknowledged = await self._actor.deliver(
+                    kept.topic, kept.payload, kept.identity(self._name), kept.told(self._name), before=before, turn=TURN
+                )
+            except Exception as error:  # it must not end the sender; it stays in the file, and a person has to know
+                log.warning(
+                    "a stored message cannot be sent", topic=kept.topic[:100], place=kept.place, reason=str(error)
+                )
+                self._under_way.done()
+                continue
+            if not acknowledged:
+                self._under_way.back(kept, before + TURN)
+                continue
+            self._under_way.heard(kept.topic)
+            self._acknowledged.append(kept)
             self._some.set()
 
     async def _forget(self) -> None:
@@ -105,10 +125,13 @@ class Producer:
         while True:
             await self._some.wait()
             self._some.clear()
-            places, self._acknowledged = self._acknowledged, []
-            await self._in_thread(lambda places=places: self._store.forget(places))  # type: ignore[misc]
-            for _ in places:
-                self._under_way.task_done()
+            gone, self._acknowledged = self._acknowledged, []
+            try:
+                await self._in_thread(lambda gone=gone: self._store.forget([kept.place for kept in gone]))  # type: ignore[misc]
+            except Exception as error:  # the agent has them; those that stay in the file are sent again by the next run
+                log.warning("acknowledged messages stay in the file", count=len(gone), reason=str(error))
+            for _ in gone:
+                self._under_way.done()
 
     async def _end(self) -> None:
         for task in self._tasks:
@@ -117,3 +140,14 @@ class Producer:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _check(topic: str) -> None:
+    """Raises BadInput if no broker would take it: a client refuses it, or the broker ends the connection, again and again. That
+    is so for control characters, too (mosquitto)."""
+    if not topic or set(topic) & set("+#") or any(unicodedata.category(sign) in ("Cc", "Cs") for sign in topic):
+        raise BadInput(
+            f"{topic[:100]!r} is no topic to publish on: it is empty, or has a + or # or a control character"
+        )
+    if (size := len(topic.encode())) > TOPIC_LIMIT:
+        raise BadInput(f"the topic {topic[:100]!r}... has {size} bytes; MQTT allows at most {TOPIC_LIMIT}")

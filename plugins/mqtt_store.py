@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +89,9 @@ class Store:
         except sqlite3.Error as error:
             self._undo()
             raise Unavailable(f"{self._path} does not take the message: {error}") from None
+        except BaseException:  # a text that is none, for example: no transaction stays open for the next message
+            self._undo()
+            raise
         self._count += 1
         self._seq = max(self._seq, seq)
         assert place is not None
@@ -104,13 +108,14 @@ class Store:
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany("DELETE FROM message WHERE place = ?", [(place,) for place in places])
             self._connection.execute("COMMIT")
+            (self._count,) = self._connection.execute("SELECT count(*) FROM message").fetchone()
         except sqlite3.Error:
             self._undo()
-        (self._count,) = self._connection.execute("SELECT count(*) FROM message").fetchone()
 
     def close(self) -> None:
         self._connection.close()
 
     def _undo(self) -> None:
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        with suppress(sqlite3.Error):  # the error that brought us here is the one to tell
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")

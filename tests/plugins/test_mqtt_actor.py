@@ -73,6 +73,15 @@ async def test_a_message_is_sent_again_with_the_same_id_until_it_is_acknowledged
     assert actor.resent >= 2
 
 
+async def test_a_turn_ends_without_an_acknowledgement(port: int, broker: Broker) -> None:
+    broker.start()
+    async with asyncio.timeout(20), _actor(port).connected() as actor:
+        assert not await actor.deliver("home/hall", b"1", "m-1", {"id": "m-1"}, turn=2)
+        assert actor.resent == 1
+        assert not await actor.deliver("home/hall", b"1", "m-1", {"id": "m-1"}, before=2, turn=1)
+    assert actor.resent == 2  # a later turn sends nothing for the first time
+
+
 async def test_it_comes_through_although_the_broker_was_killed(port: int, broker: Broker) -> None:
     broker.start()
     received: list[str] = []

@@ -16,9 +16,10 @@ import pytest
 
 from plugins import mqtt_actor
 from plugins.broker import Broker
-from plugins.mqtt_producer import Producer
+from plugins.mqtt_producer import AT_ONCE, Producer
 from plugins.mqtt_store import Store
 from runtime.errors import BadConfig, BadInput
+from tests.plugins.conftest import until
 from tests.plugins.test_mqtt_faults import ROOT, receiver
 
 RUNS, COUNT = 4, 60
@@ -110,12 +111,52 @@ async def test_what_can_never_be_sent_is_refused_at_once(tmp_path: Path) -> None
     with pytest.raises(BadConfig, match="a/b"):
         Producer("h", 1, name="a/b", agent="test", store=tmp_path / "x.db")
     async with _producer(1, tmp_path / "house.db", limit=1) as producer:
-        for topic, payload in (("home/+/light", 1), ("", 1), ("home/room/light", b"x" * 70_000)):
+        for topic, payload in (
+            ("home/+/light", 1), ("", 1), ("home/room/light", b"x" * 70_000), ("a\0", 1), ("a\n", 1), ("\ud800", 1), ("é" * 32_768, 1),
+        ):  # fmt: skip
             with pytest.raises(BadInput, match=r"topic|bytes"):
                 await producer.post(topic, payload)
         await producer.post("home/room/light", 1)
         with pytest.raises(BadInput, match="1 messages wait"):
             await producer.post("home/room/light", 2)
+
+
+async def test_topics_that_nobody_acknowledges_hold_up_no_other(broker: Broker, tmp_path: Path) -> None:
+    async with receiver(tmp_path, broker) as daemon, _producer(broker.config.port, tmp_path / "house.db") as producer:
+        for number in range(2 * AT_ONCE):
+            await producer.post("nobody/hears", number)
+        await producer.post("home/room/light", -1)
+        await until(lambda: daemon.values() == [-1])
+
+
+async def test_what_is_stored_and_cannot_be_sent_holds_up_nothing(broker: Broker, tmp_path: Path) -> None:
+    """As an older version of this file may have stored it."""
+    path = tmp_path / "house.db"
+    store = Store(path)
+    bad = [store.add(topic, b"", numbered=False) for topic in ["x" * 70_000, "a/+", "a\0"] * AT_ONCE]
+    store.close()
+    async with receiver(tmp_path, broker), _producer(broker.config.port, path) as producer, asyncio.timeout(30):
+        await producer.post("home/room/light", 1)
+        await producer.delivered()
+        assert [payload for payload, _ in _heard(tmp_path)] == ["1"]
+    store = Store(path)
+    assert store.waiting() == bad  # nothing is thrown away
+    store.close()
+
+
+@pytest.mark.parametrize("error", [sqlite3.OperationalError("disk I/O error"), MemoryError()])
+async def test_a_file_that_does_not_forget_keeps_nobody_waiting(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def forget(places: object) -> None:
+        raise error
+
+    async with receiver(tmp_path, broker), _producer(broker.config.port, tmp_path / "house.db") as producer:
+        monkeypatch.setattr(producer._store, "forget", forget)
+        async with asyncio.timeout(30):
+            for number in range(2):  # after the first there is somebody for the second
+                await producer.post("home/room/light", number)
+                await producer.delivered()
 
 
 @pytest.fixture(autouse=True)

@@ -51,6 +51,15 @@ def test_too_many_are_refused_until_some_are_acknowledged(path: Path) -> None:
     store.close()
 
 
+def test_what_no_database_takes_does_not_stand_in_the_way_of_the_next(path: Path) -> None:
+    store = Store(path)
+    with pytest.raises(UnicodeEncodeError):
+        store.add("home/\ud800", b"", numbered=True)
+    kept = store.add("home/hall", b"", numbered=True)
+    assert (kept.seq, store.waiting()) == (1, [kept])
+    store.close()
+
+
 def test_a_second_process_is_refused(path: Path) -> None:
     store = Store(path)
     with pytest.raises(Unavailable, match="another process"):
