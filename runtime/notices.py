@@ -7,14 +7,12 @@ The same sentence is one row, with the time it was last said and how often: a no
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import Callable
 from typing import Any
 
 import structlog
 
-from runtime.errors import Unavailable
 from runtime.journal import Journal
 from runtime.messages import derived_id
 
@@ -57,7 +55,7 @@ class Notices:
                 row = {"kind": kind, "text": text, "at": at, "first": old["first"], "times": old["times"] + 1}
                 await self._journal.set_metadata(key, row)
                 del self._waiting[0]
-        except (Unavailable, sqlite3.Error) as error:  # the disk is full, or a reader cannot read
+        except Exception as error:  # the disk is full, or a reader cannot read
             log.warning("a notice is not written; the next one tries again", reason=str(error))
         finally:
             self._writing = None  # else no later notice would be written
