@@ -21,6 +21,7 @@ import structlog
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from plugins.mqtt_client import Client
 from runtime.messages import new_id
 
 RESEND = 2.0  # seconds without an acknowledgement after which a message is sent again
@@ -60,7 +61,7 @@ class Actor:
         self._producer = producer
         self._acks = f"corrigible/{agent}/ack/{producer}"
         self._topics = (*topics, self._acks)
-        self._client: aiomqtt.Client | None = None
+        self._client: Client | None = None
         self._online = asyncio.Event()
         self._unacknowledged: dict[str, asyncio.Event] = {}
         self._heard: asyncio.Queue[Heard] = asyncio.Queue()
@@ -140,10 +141,10 @@ class Actor:
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(wait * 2, BACKOFF[1])
 
-    def _connection(self) -> aiomqtt.Client:
+    def _connection(self) -> Client:
         session = Properties(PacketTypes.CONNECT)
         session.SessionExpiryInterval = SESSION
-        client = aiomqtt.Client(
+        client = Client(
             self._host, self._port, username=self._login[0], password=self._login[1], identifier=self._producer,
             protocol=aiomqtt.ProtocolVersion.V5, clean_start=False, properties=session, timeout=RESEND,
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],  # else Nagle adds 40 ms a message

@@ -1,7 +1,8 @@
 """The MQTT connection as the loop needs it: aiomqtt, with acknowledgements of our own and errors that are not swallowed.
 
 What aiomqtt 2.5.1 leaves out and is added here: a received message is acknowledged to the broker only by `ack` (after
-the journal's commit); a publish that the broker refuses or that the connection loses raises at once. One object is one
+the journal's commit); a publish that the broker refuses or that the connection loses raises at once; a task that is cancelled
+while it waits for the broker ends, always. One object is one
 connection: after a loss a fresh one is made, because a used one does not wait for the broker's greeting again.
 """
 
@@ -10,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, Self
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import Any, Self, TypeVar
 
 import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
@@ -25,11 +26,27 @@ READ_AHEAD = 1024  # messages that may wait here, unread by us
 TIMEOUT = 5.0  # seconds for the broker to answer
 
 
+T = TypeVar("T")
+
+
 class Refused(aiomqtt.MqttError):
     """The broker understood and said no: trying again would not help."""
 
 
-class DurableClient(aiomqtt.Client):
+class Client(aiomqtt.Client):
+    """aiomqtt's, made safe to cancel: it waits with `asyncio.wait_for`, which until Python 3.12 loses a cancellation that comes
+    together with the answer (cpython issue 86296). A task that was to end then went on, and who waited for its end hung."""
+
+    async def _wait_for(self, fut: Awaitable[T], timeout: float | None) -> T:
+        limit = self.timeout if timeout is None else timeout
+        try:
+            async with asyncio.timeout(None if limit == math.inf else limit):
+                return await fut
+        except TimeoutError:
+            raise aiomqtt.MqttError("the broker did not answer in time") from None
+
+
+class DurableClient(Client):
     """One MQTT 5 connection with a persistent session."""
 
     def __init__(

@@ -32,6 +32,18 @@ async def test_a_publish_on_a_dying_connection_raises_and_does_not_hang(broker: 
             await asyncio.wait_for(publishing, 20)
 
 
+async def test_a_task_that_is_cancelled_while_the_answer_comes_ends(broker: Broker) -> None:
+    """`asyncio.wait_for` up to Python 3.11 returned the answer and forgot that the task was to end."""
+    async with DurableClient(broker.config, identifier="a") as client:
+        answer = asyncio.get_running_loop().create_future()
+        waiting = asyncio.create_task(client._wait_for(answer, timeout=5))
+        await asyncio.sleep(0)
+        answer.set_result(None)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+
 async def test_the_session_is_still_there(broker: Broker) -> None:
     async with DurableClient(broker.config, identifier="a") as client:
         assert not client.session_present
