@@ -2,7 +2,7 @@
 
 What aiomqtt 2.5.1 leaves out and is added here: a received message is acknowledged to the broker only by `ack` (after
 the journal's commit); a publish that the broker refuses or that the connection loses raises at once; a task that is cancelled
-while it waits for the broker ends, always. One object is one
+while it waits for the broker ends, always; a socket that was closed meanwhile is left alone. One object is one
 connection: after a loss a fresh one is made, because a used one does not wait for the broker's greeting again.
 """
 
@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
 import aiomqtt
@@ -34,8 +35,12 @@ class Refused(aiomqtt.MqttError):
 
 
 class Client(aiomqtt.Client):
-    """aiomqtt's, made safe to cancel: it waits with `asyncio.wait_for`, which until Python 3.12 loses a cancellation that comes
-    together with the answer (cpython issue 86296). A task that was to end then went on, and who waited for its end hung."""
+    """aiomqtt's, made safe to cancel and to lose.
+
+    It waits with `asyncio.wait_for`, which until Python 3.12 loses a cancellation that comes together with the answer
+    (cpython issue 86296): a task that was to end went on, and who waited for its end hung. And it watches the number of a
+    socket a turn of the loop after it was told to: the socket may be closed by then, or the number another's.
+    """
 
     async def _wait_for(self, fut: Awaitable[T], timeout: float | None) -> T:
         limit = self.timeout if timeout is None else timeout
@@ -44,6 +49,26 @@ class Client(aiomqtt.Client):
                 return await fut
         except TimeoutError:
             raise aiomqtt.MqttError("the broker did not answer in time") from None
+
+    def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:
+        self._loop.call_soon_threadsafe(self._write_on, sock)
+
+    def _write_on(self, sock: Any) -> None:
+        if sock is self._client.socket() and sock.fileno() >= 0:
+            self._loop.add_writer(sock.fileno(), self._write)
+
+    def _write(self) -> None:
+        with self._or_lost():
+            self._client.loop_write()
+
+    @contextmanager
+    def _or_lost(self) -> Iterator[None]:
+        """What goes wrong at the socket is the loss of the connection."""
+        try:
+            yield
+        except Exception as error:
+            if not self._disconnected.done():
+                self._disconnected.set_exception(error)
 
 
 class DurableClient(Client):
@@ -142,14 +167,11 @@ class DurableClient(Client):
             self._held = socket
 
     def _read(self) -> None:
-        """As aiomqtt's own reader, which it keeps to itself: what goes wrong is the loss of the connection."""
-        try:
+        """As aiomqtt's own reader, which it keeps to itself."""
+        with self._or_lost():
             self._client.loop_read()
             while (socket := self._client.socket()) is not None and getattr(socket, "pending", int)():
                 self._client.loop_read()  # TLS has more in its buffer than the socket tells of
-        except Exception as error:
-            if not self._disconnected.done():
-                self._disconnected.set_exception(error)
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
         self.session_present = bool(flags.session_present)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import aiomqtt
 import pytest
+from paho.mqtt.enums import MQTTErrorCode
 
 from plugins import broker as brokers
 from plugins import mqtt_client
@@ -42,6 +43,19 @@ async def test_a_task_that_is_cancelled_while_the_answer_comes_ends(broker: Brok
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
+
+
+async def test_a_socket_that_was_closed_before_it_could_be_written_to_is_left_alone(broker: Broker) -> None:
+    errors: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: errors.append(context))
+    async with DurableClient(broker.config, identifier="a", timeout=60.0) as client:
+        publishing = asyncio.create_task(client.publish("t", b"1", qos=1))
+        # between the publish and the turn of the loop in which it would be written
+        loop.call_soon(client._client._loop_rc_handle, MQTTErrorCode.MQTT_ERR_CONN_LOST)
+        with pytest.raises(aiomqtt.MqttError):
+            await asyncio.wait_for(publishing, 20)
+    assert not errors
 
 
 async def test_the_session_is_still_there(broker: Broker) -> None:
