@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import random
 import socket
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -55,9 +56,11 @@ class Actor:
         topics: tuple[str, ...],
         username: str = "",
         password: str = "",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._host, self._port = host, port
         self._login = (username or None, password or None)
+        self._tls = tls
         self._producer = producer
         self._acks = f"corrigible/{agent}/ack/{producer}"
         self._topics = (*topics, self._acks)
@@ -147,6 +150,7 @@ class Actor:
         client = Client(
             self._host, self._port, username=self._login[0], password=self._login[1], identifier=self._producer,
             protocol=aiomqtt.ProtocolVersion.V5, clean_start=False, properties=session, timeout=RESEND,
+            tls_context=self._tls,
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],  # else Nagle adds 40 ms a message
         )  # fmt: skip
         client.pending_calls_threshold = PENDING

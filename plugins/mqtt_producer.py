@@ -10,6 +10,7 @@ then out of the file. Broker and agent need not be there when it is posted.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -41,12 +42,14 @@ class Producer:
 
     def __init__(
         self, host: str, port: int, *, name: str, agent: str, store: Path, username: str = "", password: str = "",
-        limit: int = LIMIT,
+        tls: ssl.SSLContext | None = None, limit: int = LIMIT,
     ) -> None:  # fmt: skip
         if not name or len(name) > NAME_LIMIT or set(name) & set("+#/\0"):
             raise BadConfig(f"a producer's name has 1 to {NAME_LIMIT} characters, none of them + # /: not {name!r}")
         self._name, self._path, self._limit = name, store, limit
-        self._actor = Actor(host, port, producer=name, agent=agent, topics=(), username=username, password=password)
+        self._actor = Actor(
+            host, port, producer=name, agent=agent, topics=(), username=username, password=password, tls=tls
+        )
         self._stack = AsyncExitStack()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="producer's store")  # SQLite's: one call at a time
         self._under_way = Turns()

@@ -7,6 +7,9 @@ import os
 import shutil
 import signal
 import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiomqtt
@@ -17,6 +20,7 @@ from plugins import broker as brokers
 from plugins import mqtt_client
 from plugins.broker import Broker
 from plugins.mqtt_client import DurableClient
+from plugins.mqtt_producer import Producer
 from runtime.config import BrokerConfig
 from runtime.errors import BadConfig
 from tests.plugins.conftest import until
@@ -108,14 +112,10 @@ async def test_a_broker_that_never_greets_is_left_again() -> None:
             await gone.wait()
 
 
-@pytest.mark.skipif(
-    not (shutil.which("openssl") and brokers.installed_mosquitto()), reason="needs openssl and mosquitto"
-)
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # paho leaves a refused TLS socket to the collector
-async def test_tls_with_an_authority_of_your_own(tmp_path: Path) -> None:
-    certificate, key = tmp_path / "broker.crt", tmp_path / "broker.key"
+@asynccontextmanager
+async def tls_broker(folder: Path) -> AsyncIterator[BrokerConfig]:
+    """A mosquitto with a certificate that no public authority has signed."""
+    certificate, key = folder / "broker.crt", folder / "broker.key"
     making = await asyncio.create_subprocess_exec(
         "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate),
@@ -123,7 +123,7 @@ async def test_tls_with_an_authority_of_your_own(tmp_path: Path) -> None:
     )  # fmt: skip
     assert await making.wait() == 0
     config = BrokerConfig(host="127.0.0.1", port=free_port(), tls=True, ca_file=str(certificate))
-    settings = tmp_path / "tls.conf"
+    settings = folder / "tls.conf"
     settings.write_text(
         f"user root\nlistener {config.port} 127.0.0.1\nallow_anonymous true\ncertfile {certificate}\nkeyfile {key}\n"
     )
@@ -131,15 +131,31 @@ async def test_tls_with_an_authority_of_your_own(tmp_path: Path) -> None:
         str(brokers.installed_mosquitto()), "-c", str(settings), stderr=asyncio.subprocess.DEVNULL
     )
     try:
-        async with asyncio.timeout(20):
-            client = await connected(config)
-        await client.publish("t", b"1", qos=1)
-        await client.__aexit__(None, None, None)
-        with pytest.raises(aiomqtt.MqttError, match="certificate"):
-            await DurableClient(config.model_copy(update={"ca_file": ""}), identifier="b").__aenter__()
+        yield config
     finally:
         process.terminate()
         await process.wait()
+
+
+@pytest.mark.skipif(
+    not (shutil.which("openssl") and brokers.installed_mosquitto()), reason="needs openssl and mosquitto"
+)
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # paho leaves a refused TLS socket to the collector
+async def test_tls_with_an_authority_of_your_own(tmp_path: Path) -> None:
+    async with tls_broker(tmp_path) as config, asyncio.timeout(20):
+        client = await connected(config)
+        await client.subscribe_all(["t"])
+        trusted = ssl.create_default_context(cafile=config.ca_file)
+        store = tmp_path / "house.db"
+        async with Producer(config.host, config.port, name="house", agent="x", store=store, tls=trusted) as producer:
+            await producer.post("t", 21.5)
+            message = await anext(client.messages)
+            assert message.payload == b"21.5"
+        await client.__aexit__(None, None, None)
+        with pytest.raises(aiomqtt.MqttError, match="certificate"):
+            await DurableClient(config.model_copy(update={"ca_file": ""}), identifier="b").__aenter__()
 
 
 async def connected(config: BrokerConfig) -> DurableClient:
