@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runtime import app as application
 from runtime import config
 from runtime.cli import asking
+from runtime.control.alarms import alarms
 from runtime.errors import Unavailable
 from runtime.journal import Journal
 from runtime.notices import DAY, Notices
@@ -78,3 +80,16 @@ async def test_a_plugins_notice_is_in_the_status_that_a_person_sees(
     assert [notice["text"] for notice in found["notices"]] == ["the broker has forgotten"]
     asking._alarms(found)
     assert "the broker has forgotten" in capsys.readouterr().out
+
+
+def test_alarms_are_sentences_and_none_where_nothing_is_wrong() -> None:
+    quiet: dict[str, Any] = {"lost": None, "missing": [], "notices": [], "shed": {}}
+    assert list(alarms(quiet)) == []
+    gap = {"first": 4, "last": 6, "producer": "house", "boot": "1"}
+    found = {"lost": "rows after noon", "missing": [gap], "notices": [{"text": "it forgets"}], "shed": {"home/#": 3}}
+    assert [alarm["text"] for alarm in alarms(found)] == [
+        "rows after noon",
+        "messages 4 to 6 of house (boot 1) never came",
+        "it forgets",
+        "3 messages of home/# in the last hour, because too many came",
+    ]

@@ -74,14 +74,8 @@ def status(config: ConfigFile = None, json: AsJson = False) -> None:
 
 def _alarms(found: dict[str, Any]) -> None:
     """What was lost, never came, or nobody knows of."""
-    if found.get("lost"):
-        show.line("lost", found["lost"])
-    for gap in found.get("missing", []):
-        show.line("missing", "messages {first} to {last} of {producer} (boot {boot}) never came".format(**gap))
-    for notice in found.get("notices", []):
-        show.line("notice", notice["text"])
-    for name, count in found.get("shed", {}).items():
-        show.line("let go", f"{count} messages of {name} in the last hour, because too many came")
+    for alarm in found["alarms"]:
+        show.line(alarm["kind"], alarm["text"])
     if found.get("uncertain"):
         show.line("uncertain", f"{found['uncertain']} commands may have been carried out; see `corrigible resolve`")
 

@@ -171,6 +171,13 @@ function showStatus(status) {
   $("kill").dataset.on = status.kill;
   showCycle(status.cycle, status.feedback_since);
   showPeople(status.satisfaction);
+  showAlarms(status.alarms);
+}
+
+// What was lost, never came, was let go, or could be.
+function showAlarms(alarms) {
+  $("alarmed").hidden = alarms.length === 0;
+  $("alarms").replaceChildren(...alarms.map(({ kind, text }) => make("li", {}, make("b", { text: `${kind}: ` }), text)));
 }
 
 // The last seven days, in words.

@@ -14,6 +14,7 @@ from runtime import __version__
 from runtime.action import Acting
 from runtime.apprentice import Apprentice
 from runtime.config import Config
+from runtime.control.alarms import alarms
 from runtime.decision import Decider
 from runtime.doubting import Doubts
 from runtime.drifting import KEY as DRIFT
@@ -54,6 +55,7 @@ class Looking:
         release = await self._journal.serving()
         cycles = await self._journal.cycles(1)
         cycle = self._learner.current or (cycles[0] if cycles else None)
+        seen = await self._seen()
         return {
             "agent": self._config.agent.name,
             "pid": os.getpid(),
@@ -68,10 +70,8 @@ class Looking:
             "apprentice": await self._apprentice.report(),
             "kill": self._acting.guard.killed,
             "uncertain": len(await self._journal.uncertain()),
-            "lost": await self._journal.lost(),
-            "missing": [to_builtins(gap) for gap in await self._journal.gaps(20) if gap.filled is None],
-            "shed": await self._journal.let_go(self._clock() - HOUR),
-            "notices": await self._notices.shown(),
+            **seen,
+            "alarms": list(alarms(seen)),
             "drift": await self._drift(),
             "doubted": len(self._doubts.found.doubted),
             "distrusted": list(self._doubts.found.sources),
@@ -83,6 +83,15 @@ class Looking:
             "feedback_since": await self._journal.feedback_since(cycle.started_at if cycle else 0.0),
             "transitions": await self._journal.transitions(5),
             **self._health(),
+        }
+
+    async def _seen(self) -> dict[str, Any]:
+        """What was lost, never came, was let go, or is to be told."""
+        return {
+            "lost": await self._journal.lost(),
+            "missing": [to_builtins(gap) for gap in await self._journal.gaps(20) if gap.filled is None],
+            "shed": await self._journal.let_go(self._clock() - HOUR),
+            "notices": await self._notices.shown(),
         }
 
     async def _rung(self, release: Release | None) -> dict[str, Any]:

@@ -123,6 +123,7 @@ class Remembered:
             "kill": False,
             "table": True,
             "memory": False,
+            "alarms": [{"kind": "missing", "text": "messages 4 to 6 of <b>house</b> (boot 1) never came"}],
             "satisfaction": (await self.satisfaction())["lately"],
             "counts": {"observation": 120, "decision": 40, "feedback": 9},
             "cycle": {

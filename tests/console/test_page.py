@@ -25,6 +25,7 @@ async def test_page_shows_decisions_and_escapes_them(console: Running) -> None:
     assert "80 % of 5 decisions were left as they were." in shown
     assert "1 of 5 times somebody came back with the same thing." in shown
     assert "memory off" in shown
+    assert "messages 4 to 6 of &lt;b&gt;house&lt;/b&gt; (boot 1) never came" in shown
     assert "12 of 12 words of Eve contradict what others taught" in shown
     assert ">Believe Eve</button>" in shown
     assert console.token not in shown  # it is in the tab's storage, not in the page
