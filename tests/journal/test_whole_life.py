@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import sqlite3
 import tempfile
+import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack, closing
 from copy import deepcopy
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
+import msgspec
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -26,7 +28,7 @@ from runtime.learning import jobs
 from runtime.learning.registry import WEIGHTS, Registry
 from runtime.learning.releases import Releases
 from runtime.learning.trust import BASE
-from runtime.messages import Action, Feedback, Observation, Percept
+from runtime.messages import Action, Feedback, Observation, Outcome, Percept
 from runtime.metrics import Metrics
 from tests.learning.test_registry import finished
 from tests.stages import decision, percept
@@ -52,6 +54,9 @@ class Told:
     waiting: list[str] = field(default_factory=list)
     percepts: list[str] = field(default_factory=list)
     decisions: set[str] = field(default_factory=set)
+    causes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # decision -> the messages that it comes from
+    ended: set[str] = field(default_factory=set)  # decisions
+    spoken: set[str] = field(default_factory=set)  # decisions with a person's word on them
     feedback: set[str] = field(default_factory=set)
     heard: set[tuple[str, int]] = field(default_factory=set)
     releases: list[tuple[str, str]] = field(default_factory=list)  # adapter and what served before, newest last
@@ -138,9 +143,11 @@ class Life(RuleBasedStateMachine):
     @rule(count=st.integers(1, 3))
     def they_are_perceived(self, count: int) -> None:
         ids, self.told.waiting = self.told.waiting[:count], self.told.waiting[count:]
-        woken: Percept = percept(self.next())
+        number = self.next()
+        woken: Percept = msgspec.structs.replace(percept(number), causes=tuple(ids))
         self.do(self.journal.perceived(ids, woken))
         self.told.percepts.append(woken.id)
+        self.told.causes[f"dc-{number}"] = woken.causes
 
     @precondition(lambda self: self.told.percepts)
     @rule()
@@ -150,15 +157,59 @@ class Life(RuleBasedStateMachine):
         self.do(self.journal.put(made))
         self.told.decisions.add(made.id)
 
+    @precondition(lambda self: self.told.decisions - self.told.ended)
+    @rule()
+    def they_end(self) -> None:
+        for on in sorted(self.told.decisions - self.told.ended):
+            end = Outcome(id=f"oc-{on}", decision_id=on, command_id=None, status="none", at=1.0)
+            self.do(self.journal.put(end))
+            self.told.ended.add(on)
+
+    @rule(corrected=st.lists(st.booleans(), min_size=1, max_size=4))
+    def whole_rounds_are_made(self, corrected: list[bool]) -> None:
+        """What retention looks for would be rare by chance."""
+        for spoken in corrected:
+            self.messages_come([b"round"])
+            self.they_are_perceived(len(self.told.waiting))
+            while self.told.percepts:
+                self.it_is_decided()
+            self.they_end()
+            if spoken:
+                self.correct(f"dc-{self.number}")
+
     @precondition(lambda self: self.told.decisions)
     @rule(data=st.data(), times=st.integers(1, 2))
     def somebody_corrects(self, data: st.DataObject, times: int) -> None:
-        on = data.draw(st.sampled_from(sorted(self.told.decisions)))
+        self.correct(data.draw(st.sampled_from(sorted(self.told.decisions))), times)
+
+    def correct(self, on: str, times: int = 1) -> None:
         word = Feedback(
             id=f"fb-{self.next()}", decision_id=on, kind="correction", source="ana", at=1.0, action=ACTION
         )  # fmt: skip
         assert [self.do(self.journal.put_feedback(word)) for _ in range(times)] == [1, 0][:times]
         self.told.feedback.add(word.id)
+        self.told.spoken.add(on)
+
+    @rule()
+    def what_is_old_goes(self) -> None:
+        """Everything is; what a person spoke of stays with what it comes from, and so does what has no end."""
+        kept = self.told.spoken | (self.told.decisions - self.told.ended)
+        needed = {id for one in self.told.spoken for id in self.told.causes[one]} | set(self.told.waiting)
+
+        async def prune() -> None:
+            while await self.journal.prune(time.time() + 1) is not None:
+                pass
+
+        self.do(prune())
+        with closing(sqlite3.connect(f"file:{self.data / backups.JOURNAL}?mode=ro", uri=True)) as base:
+            decisions = {id for (id,) in base.execute("SELECT id FROM decision")}
+            observations = {id for (id,) in base.execute("SELECT id FROM observation")}
+            percepts = {id for (id,) in base.execute("SELECT id FROM percept")}
+        assert kept <= decisions <= self.told.decisions
+        assert needed <= observations
+        assert set(self.told.percepts) <= percepts
+        self.told.decisions = decisions
+        self.told.observations = {id: body for id, body in self.told.observations.items() if id in observations}
 
     # --- versions -----------------------------------------------------------------------------------------------
 
