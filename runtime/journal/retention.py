@@ -1,7 +1,7 @@
 """What is older than it is kept, and nobody ever put a word to, goes: never a decision that was corrected, rated or learnt from.
 
 Kept for ever: people's words, what they were said about (decision, percept, commands, outcomes and the messages that woke it),
-releases, what has no end yet, and the newest message of every topic. The hash chain stays whole: a removed row leaves its digest
+releases, what has no end yet with its messages, and the newest message of every topic. The hash chain stays whole: a removed row leaves its digest
 in its link as long as other rows of that link are there; of links that are wholly gone one a row of them stays, for its hash.
 """
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 LINKS, ROWS = 500, 2000  # looked at together: one transaction
 PAUSE = 0.2  # seconds between two of them
 LOOK = 3600.0  # seconds between two looks
+RESUMED = 3600.0  # seconds after which a situation that is not decided never will be
 DAY = 86_400.0  # seconds
 KEY = "retention"  # the journal's note: the last link that was looked at
 WHY = "older than [journal] keep_days, and nobody put a word to it"
@@ -41,17 +42,27 @@ ORDER = (
     "quarantined",
 )  # a row refers to those of later tables
 
-KEPT_CAUSES = """SELECT DISTINCT cause.value FROM feedback f JOIN decision d ON d.id = f.decision_id
-    JOIN percept p ON p.id = d.percept_id, json_each(p.body, '$.causes') cause"""
-EPISODES = """SELECT d.id, d.seq, p.seq FROM decision d JOIN percept p ON p.id = d.percept_id
-    WHERE d.seq BETWEEN ? AND ? AND NOT EXISTS (SELECT 1 FROM feedback f WHERE f.decision_id = d.id)
-    AND EXISTS (SELECT 1 FROM outcome o WHERE o.decision_id = d.id)
+CAUSES = "percept p, json_each(p.body, '$.causes') cause"
+SPOKEN_OF = f"""SELECT DISTINCT cause.value FROM feedback f JOIN decision d ON d.id = f.decision_id JOIN {CAUSES}
+    WHERE p.id = d.percept_id"""
+ENDED = """EXISTS (SELECT 1 FROM outcome o WHERE o.decision_id = d.id)
     AND NOT EXISTS (SELECT 1 FROM command c WHERE c.decision_id = d.id AND coalesce(
         (SELECT o.status FROM outcome o WHERE o.command_id = c.id ORDER BY o.seq DESC LIMIT 1), '')
         IN ('', 'held', 'sending', 'uncertain'))"""
+OPEN = f"""SELECT p.seq, cause.value FROM {CAUSES} LEFT JOIN decision d ON d.percept_id = p.id
+    WHERE p.at < ? AND NOT ({ENDED})"""
+LAST = f"""SELECT cause.value FROM {CAUSES} WHERE p.id IN (
+    SELECT id FROM percept WHERE seq = (SELECT max(seq) FROM percept)
+    UNION SELECT percept_id FROM decision WHERE seq = (SELECT max(seq) FROM decision)
+    UNION SELECT percept_id FROM decision d JOIN command c ON c.decision_id = d.id
+        WHERE c.seq = (SELECT max(seq) FROM command)
+    UNION SELECT percept_id FROM decision d JOIN outcome o ON o.decision_id = d.id
+        WHERE o.seq = (SELECT max(seq) FROM outcome))"""
+EPISODES = f"""SELECT d.id, d.seq, p.seq FROM decision d JOIN percept p ON p.id = d.percept_id
+    WHERE d.seq BETWEEN ? AND ? AND NOT EXISTS (SELECT 1 FROM feedback f WHERE f.decision_id = d.id) AND {ENDED}"""
 UNDECIDED = """SELECT p.seq FROM percept p WHERE p.seq BETWEEN ? AND ?
     AND NOT EXISTS (SELECT 1 FROM decision d WHERE d.percept_id = p.id)
-    AND p.at < (SELECT d.at FROM decision d WHERE d.scope = p.scope ORDER BY d.seq DESC LIMIT 1) - 3600"""  # never resumed
+    AND p.at < (SELECT d.at FROM decision d WHERE d.scope = p.scope ORDER BY d.seq DESC LIMIT 1) - ?"""
 BEYOND = (
     """SELECT p.seq FROM percept p JOIN decision d ON d.percept_id = p.id WHERE p.seq BETWEEN ? AND ? AND d.seq > ?"""
 )
@@ -75,11 +86,11 @@ def plan(connection: sqlite3.Connection, before: float) -> Plan | None:
     """The next batch of what was committed before this time (UTC seconds); None if nothing is left to look at."""
     noted = connection.execute("SELECT value FROM metadata WHERE key = ?", (KEY,)).fetchone()
     start = int(msgspec.json.decode(noted[0])) if noted else 0
-    links = _old(connection, start, before)
+    links, latest = _old(connection, start, before)
     if not links:
         return None
     made = Plan(link=links[-1][0])
-    going, later = _going(connection, _ranges(links))
+    going, later = _going(connection, _ranges(links), latest)
     if any(going.values()):
         _take_out(connection, made, links, going)
     made.rows.append(
@@ -91,19 +102,19 @@ def plan(connection: sqlite3.Connection, before: float) -> Plan | None:
     return made
 
 
-def _old(connection: sqlite3.Connection, start: int, before: float) -> list[Any]:
-    """The next links, up to the first that is younger: by the latest time of any link so far, for a clock may have been behind. No
+def _old(connection: sqlite3.Connection, start: int, before: float) -> tuple[list[Any], float]:
+    """The next links, up to the first that is younger, and their time: by the latest time of any link so far, for a clock may have been behind. No
     more than one transaction should take, for others wait for it."""
     (latest,) = connection.execute("SELECT coalesce(max(at), 0) FROM chain WHERE seq <= ?", (start,)).fetchone()
     found, total = [], 0
     sql = "SELECT seq, covers, gone, at FROM chain WHERE seq > ? ORDER BY seq LIMIT ?"
     for seq, covers, gone, at in connection.execute(sql, (start, LINKS)):
-        latest = max(latest, at)
-        if latest >= before or total >= ROWS:
+        if max(latest, at) >= before or total >= ROWS:
             break
+        latest = max(latest, at)
         found.append((seq, covers, gone))
         total += sum(last - first + 1 for table, first, last in covered(covers) if table in COLUMNS)
-    return found
+    return found, latest
 
 
 def _begin(links: list[Any], later: Rows) -> int:
@@ -124,8 +135,8 @@ def _ranges(links: list[Any]) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _going(connection: sqlite3.Connection, ranges: dict[str, tuple[int, int]]) -> tuple[Rows, Rows]:
-    """What goes, and what will once the rest of it was reached. A decision goes with all that belongs to it, or not at all; the
+def _going(connection: sqlite3.Connection, ranges: dict[str, tuple[int, int]], at: float) -> tuple[Rows, Rows]:
+    """What goes, and what will once the rest of it was reached; `at`: the time of these rows. A decision goes with all that belongs to it, or not at all; the
     last row of a table stays, for its number must not be given again."""
     going: Rows = {table: set() for table in ORDER}
     later: Rows = {table: set() for table in ORDER}
@@ -149,8 +160,9 @@ def _going(connection: sqlite3.Connection, ranges: dict[str, tuple[int, int]]) -
     percepts = ranges.get("percept", nothing)
     beyond = connection.execute(BEYOND, (*percepts, ranges.get("decision", nothing)[1]))
     later["percept"].update(seq for (seq,) in beyond)
-    going["percept"].update(seq for (seq,) in connection.execute(UNDECIDED, percepts))
-    kept = {id for (id,) in connection.execute(KEPT_CAUSES)}
+    going["percept"].update(seq for (seq,) in connection.execute(UNDECIDED, (*percepts, RESUMED)))
+    kept = {id for sql in (SPOKEN_OF, LAST) for (id,) in connection.execute(sql)}
+    kept |= {id for seq, id in connection.execute(OPEN, (at + RESUMED,)) if seq not in going["percept"]}
     observed = connection.execute(OBSERVED, ranges.get("observation", nothing))
     going["observation"].update(seq for seq, id in observed if id not in kept)
     first, last = ranges.get("quarantined", nothing)

@@ -82,7 +82,7 @@ async def test_what_goes_and_what_stays(
     }  # a table's last row stays: its number is never given again
     for table, sign in (("percept", "p"), ("decision", "d"), ("command", "c"), ("outcome", "u")):
         assert {id.removeprefix(sign) for id in rows(path, f"SELECT id FROM {table}")} == stay
-    assert {f"o{number}" for number in corrected} <= set(rows(path, "SELECT id FROM observation"))
+    assert set(rows(path, "SELECT id FROM observation")) == {f"o{number}" for number in stay}, "what woke what stays"
     assert len(rows(path, "SELECT id FROM feedback")) == len(corrected)
     topics = set(rows(path, "SELECT topic FROM observation"))
     assert topics == {one.topic for one in loop(0, 0.0) if hasattr(one, "topic")}, "the newest of every topic stays"
