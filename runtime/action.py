@@ -150,11 +150,11 @@ class Acting:
             at=self._clock(),
             once=tool.once,
         )
+        if mode == "confirm":
+            return await self._hold(command)
         if not await self._journal.put(command, patient=True):
             return None  # a recomputation: it is under way, or was
         await self._bus.publish(command)
-        if mode == "confirm":
-            return await self._hold(decision.id, command)
         self._dispatch(command)
         return None
 
@@ -175,9 +175,17 @@ class Acting:
                 return f"{rule.name}: {reason}"
         return None
 
-    async def _hold(self, decision_id: str, command: Command) -> None:
+    async def _hold(self, command: Command) -> None:
+        """In one transaction with its command: one without it would be carried out by the next start."""
+        held = Outcome(
+            id=derived_id("oc", command.id, "held"), decision_id=command.decision_id, command_id=command.id,
+            status="held", reason="waits for a person", at=self._clock(),
+        )  # fmt: skip
+        if not await self._journal.put(command, held, patient=True):
+            return
         self._held[command.id] = self._due(command)
-        await self._outcome_of(command, "held", "waits for a person")
+        await self._bus.publish(command)
+        await self._tell(held)
 
     async def approve(self, command_id: str, yes: bool) -> None:
         """A person's word on a held command. Raises NotFound if it is not held (any more)."""
@@ -200,7 +208,7 @@ class Acting:
     async def _resume(self) -> None:
         """Commands the last run left open: held ones wait again, the others are sent again, or are too old, or must not be."""
         for command, status in await self._journal.unsettled():
-            if status == "held":
+            if status == "held" or (not status and self.modes.of(command.actuator) == "confirm"):
                 self._held[command.id] = self._due(command)
             elif status == "sending":
                 await self._outcome_of(command, "uncertain", UNKNOWN)
@@ -295,10 +303,13 @@ class Acting:
 
     async def _commit(self, outcome: Outcome) -> None:
         if await self._journal.put(outcome, patient=True):
-            self._metrics.outcomes.labels(outcome.status).inc()
-            if outcome.status in ("refused", "failed", "expired"):
-                log.warning("not done", status=outcome.status, reason=outcome.reason, decision=outcome.decision_id)
-            await self._bus.publish(outcome)
+            await self._tell(outcome)
+
+    async def _tell(self, outcome: Outcome) -> None:
+        self._metrics.outcomes.labels(outcome.status).inc()
+        if outcome.status in ("refused", "failed", "expired"):
+            log.warning("not done", status=outcome.status, reason=outcome.reason, decision=outcome.decision_id)
+        await self._bus.publish(outcome)
 
 
 def _owners(actuators: Sequence[Actuator]) -> Mapping[str, Actuator]:

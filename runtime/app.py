@@ -51,7 +51,9 @@ FENCE_KEY = "fence"  # the journal's note of the newest start
 GRACE = 5.0  # seconds that decisions and commands in flight get at the end
 DRAIN_STEP = 0.05  # seconds between two looks whether all is done
 WATCHDOG = 5.0  # seconds between signs of life to systemd
+LOADING = 60.0  # seconds after which a model that is not there yet is worth a word
 BOOTS = "boots.json"  # in the data directory
+KILL = "KILL"  # in the data directory: while it is there, nothing is commanded
 Next = Literal["stop", "normal", "safe", "trial"]  # what comes after a life
 BROKER = "plugins.broker"  # resolved by name: the runtime imports no plugin
 
@@ -93,8 +95,11 @@ class App(Parts):
         self.decider.awake.set()
         log.info("awake", adapter=self.serving.adapter)
 
-    async def once_awake(self, work: Callable[[], Awaitable[None]]) -> None:
-        await self.decider.awake.wait()
+    async def once_awake(self, work: Callable[[], Awaitable[None]], patience: float | None = None) -> None:
+        """Or after so many seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self.decider.awake.wait()
         await work()
 
     async def stages(self, group: asyncio.TaskGroup) -> None:
@@ -157,7 +162,7 @@ class App(Parts):
         async for message in heard:
             for feedback in await _noticed(critic, message):
                 with suppress(CorrigibleError):  # it is in quarantine with its reason
-                    await self.ingest.emit(feedback)
+                    await self._emit(feedback)
 
     async def operate(self, plugin: Plugin) -> None:
         """A plugin's life under supervision: start, sense if it is a sensor, stop."""
@@ -232,7 +237,7 @@ async def opened(
         )
         broker = await _broker(config, stack)
         zone = zone_of(config.agent.timezone)
-        guard = Guard(config.guard, config.agent.data / "KILL", clock=time.time, monotonic=time.monotonic, zone=zone)
+        guard = Guard(config.guard, config.agent.data / KILL, clock=time.time, monotonic=time.monotonic, zone=zone)
         context = Context(
             agent=config.agent.name, data=config.agent.data, zone=zone, permits=guard.permits, kill=guard.kill,
             armed=lambda: not guard.killed, settled=lambda id, problem: app.acting.settled(id, problem),
@@ -274,6 +279,7 @@ async def run(config: Config, *, safe: bool = False) -> None:
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stopping.set)
+    loop.add_signal_handler(signal.SIGUSR1, _pull, config)  # also while it starts: a rescue may take minutes
     boots = Boots(config.agent.data / BOOTS, config.supervision)
     wanted = "a person asked for it" if safe or config.supervision.safe else ""
     again: Next = "normal"
@@ -286,6 +292,12 @@ async def run(config: Config, *, safe: bool = False) -> None:
         if again != "trial":
             boots.ended()
     log.info("stopped")
+
+
+def _pull(config: Config) -> None:
+    """The kill switch, before there is a guard."""
+    config.agent.data.mkdir(parents=True, exist_ok=True)
+    (config.agent.data / KILL).touch()
 
 
 async def serve(app: App, stopping: asyncio.Event, boots: Boots | None = None) -> None:
@@ -307,9 +319,8 @@ async def serve(app: App, stopping: asyncio.Event, boots: Boots | None = None) -
                     edge.create_task(supervise(child, lambda p=plugin: app.operate(p)), name=f"plugin {plugin.name}")  # type: ignore[misc]
                 edge.create_task(_watchdog(app), name="watchdog")
                 edge.create_task(app.stalls.run(), name="stalls")
-                edge.create_task(
-                    app.once_awake(condition.Watch(app.stands, app.journal, app.metrics).run), name="condition"
-                )
+                watch = condition.Watch(app.stands, app.journal, app.metrics)
+                edge.create_task(app.once_awake(watch.run, LOADING), name="condition")
                 if boots is not None:
                     edge.create_task(_last(app, boots), name="boots")
                 systemd.notify("READY=1")
@@ -345,7 +356,7 @@ async def _watchdog(app: App) -> None:
 async def _fence(journal: Journal) -> int:
     """Larger than that of every start before, also than those that a restored journal does not know of."""
     fence = max(int(await journal.metadata(FENCE_KEY) or 0) + 1, int(time.time()))
-    await journal.set_metadata(FENCE_KEY, fence)
+    await journal.set_metadata(FENCE_KEY, fence, patient=True)
     return fence
 
 

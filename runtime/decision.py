@@ -160,15 +160,15 @@ class Decider:
         started = time.perf_counter()
         catalogue = self._catalogues.of(percept.scope)
         adapter, trusted = self._serving.choose(percept.id)
-        age = self._clock() - percept.at
-        if age > STALE:
+        if (age := self._clock() - percept.at) > STALE:
             return self._decision(percept, NOTHING, adapter, started, by="fallback", note=f"{age:.0f} s old: too late")
         hit = self._table.lookup(percept) if self.table_on and not percept.synthetic else None
         if hit is not None and catalogue.allows(hit[0]):
             return self._decision(percept, hit[0], adapter, started, by="table", table_feedback=hit[1])
-        await self.awake.wait()
-        adapter, trusted = self._serving.choose(percept.id)
         try:
+            async with asyncio.timeout(STALE - max(age, 0.0)):  # what has waited longer must not be acted on
+                await self.awake.wait()
+            adapter, trusted = self._serving.choose(percept.id)
             async with asyncio.timeout(self._config.timeout):
                 row = await self._policy.score_one(percept.text, catalogue, adapter, feature=self._memory is not None)
         except Exception as error:  # the border to the model: whatever happens behind it, the loop goes on

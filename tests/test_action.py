@@ -20,7 +20,7 @@ from runtime.config import GuardConfig, Mode
 from runtime.errors import NotFound
 from runtime.guard import Guard, Modes
 from runtime.journal import Journal
-from runtime.messages import ASK, NOTHING, Action, Command, Decision, Outcome, Percept, new_id
+from runtime.messages import ASK, NOTHING, Action, Command, Decision, Message, Outcome, Percept, new_id
 from runtime.metrics import Metrics
 from runtime.roles import Actuator, Rule
 from runtime.situations import Catalogues
@@ -128,6 +128,29 @@ async def test_confirm_waits_for_a_person(tmp_path: Path, yes: bool, status: str
         assert (await p.outcomes.get()).status == status
         with pytest.raises(NotFound):
             await p.acting.approve(held.id, yes)
+
+
+async def test_what_waits_for_a_yes_waits_also_after_a_kill(tmp_path: Path) -> None:
+    """Killed as soon as the command is durable; whatever the mode is then, nobody has said yes."""
+    async with parts(tmp_path, "confirm") as p:
+        put = p.lamp.journal.put
+
+        async def killed(*messages: Message, patient: bool = False) -> int:
+            await put(*messages, patient=patient)
+            if any(isinstance(message, Command) for message in messages):
+                raise asyncio.CancelledError
+            return 1
+
+        p.lamp.journal.put = killed  # type: ignore[method-assign]
+        with pytest.raises(asyncio.CancelledError):
+            await p.decide(1, BRIGHT)
+        p.lamp.journal.put = put  # type: ignore[method-assign]
+    async with parts(tmp_path, "act") as p:
+        await p.lamp.journal.unsettled()  # a round trip: whatever is sent would be by now
+        (held,) = p.acting.held
+        assert p.lamp.told == []
+        await p.acting.approve(held.id, True)
+        assert (await p.outcomes.get()).status == "applied"
 
 
 @pytest.mark.parametrize("raises", [False, True])

@@ -151,6 +151,15 @@ async def test_a_situation_that_is_long_past_is_not_acted_on(journal: Journal) -
     assert model.asked == []
 
 
+async def test_a_situation_that_became_past_while_nothing_served_is_not_acted_on(journal: Journal) -> None:
+    model = TableModel()
+    stage = decider(journal, model)
+    stage.awake.clear()
+    made = await stage.decide(replace(percept(1), at=5.0 - STALE + 0.01))
+    assert (made.by, made.actions) == ("fallback", (NOTHING,))
+    assert model.asked == []
+
+
 async def test_the_adapter_is_read_once_for_a_decision(journal: Journal) -> None:
     gate = Gate()
     stage = decider(journal, gate)

@@ -380,6 +380,6 @@ class Learner:
         return done
 
     async def _told(self, cycle: Cycle) -> Cycle:
-        await self._journal.put(cycle)
+        await self._journal.put(cycle, patient=True)
         await self._bus.publish(cycle)
         return cycle
