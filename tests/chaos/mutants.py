@@ -202,8 +202,8 @@ def no_expiry() -> None:
         return acting
 
     def publish(old: Any) -> Any:
-        async def publishing(self: Mqtt, command: Command, waiting: Any) -> Any:
-            return await old(self, replace(command, expires_at=command.expires_at - EXTRA), waiting)
+        async def publishing(self: Mqtt, command: Command, waiting: Any, time_left: Any, qos: int = 1) -> Any:
+            return await old(self, command, waiting, lambda: time_left() - EXTRA, qos)
 
         return publishing
 
@@ -230,8 +230,8 @@ def retained_commands() -> None:
 
 def applied_unheard() -> None:
     def new(old: Any) -> Any:
-        async def publish(self: Mqtt, command: Command, waiting: Any) -> str:
-            why = str(await old(self, command, waiting))
+        async def publish(self: Mqtt, command: Command, waiting: Any, time_left: Any, qos: int = 1) -> str:
+            why = str(await old(self, command, waiting, time_left, qos))
             if not why and not waiting.done.done():
                 waiting.done.set_result("")
             return why
@@ -243,8 +243,8 @@ def applied_unheard() -> None:
 
 def new_id_each_time() -> None:
     def new(old: Any) -> Any:
-        async def publish(self: Mqtt, command: Command, waiting: Any) -> str:
-            return str(await old(self, replace(command, id=new_id("cm")), waiting))
+        async def publish(self: Mqtt, command: Command, waiting: Any, time_left: Any, qos: int = 1) -> str:
+            return str(await old(self, replace(command, id=new_id("cm")), waiting, time_left, qos))
 
         return publish
 
@@ -352,7 +352,7 @@ MUTANTS = {
     "forgets_what_came": Mutant(forgets_what_came, "I4", {"kill_agent": 3}),
     "forgets_commands": Mutant(forgets_commands, "I5", {"kill_agent": 2}),
     "sent_before_written": Mutant(sent_before_written, "I11", {"kill_agent": 2}),
-    "no_expiry": Mutant(no_expiry, "I7"),
+    "no_expiry": Mutant(no_expiry, "I7", deaf=0.5),
     "guard_off": Mutant(guard_off, "I11"),
     "retained_commands": Mutant(retained_commands, "I7"),
     "applied_unheard": Mutant(applied_unheard, "I6"),
