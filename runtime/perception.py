@@ -80,6 +80,7 @@ class Perception:
         self._last: dict[str, tuple[str, float]] = {}  # scope -> text and time of its last percept
         self.on_reading: Callable[[Reading, bool], None] = lambda reading, fresh: None  # fresh: its age is known
         self._held: dict[str, Observation] = {}  # scope -> the newest change that came within `quiet` of its percept
+        self._unmarked: dict[str, list[str]] = {}  # scope -> what came since; after a kill it is perceived once more
 
     async def run(self, observations: Subscription[Observation]) -> None:
         async with asyncio.TaskGroup() as group:
@@ -102,14 +103,23 @@ class Perception:
         text, _ = self._last.get(scope, ("", 0.0))
         percepts = [] if percept.text == text else [percept]
         self._last[scope] = (percept.text, observation.at)
-        await self._tell([observation.id], percepts)
+        await self._tell(self._unmarked.pop(scope, []), percepts)
         return percepts
 
     async def take(self, *observations: Observation) -> list[Percept]:
         """Absorb observations one after the other and publish the percepts they wake, after their common commit."""
         percepts = [percept for observation in observations for percept in await self._taken(observation)]
-        await self._tell([observation.id for observation in observations], percepts)
+        await self._tell([observation.id for observation in observations if not self._waits(observation)], percepts)
         return percepts
+
+    def _waits(self, observation: Observation) -> bool:
+        """For the end of its scope's quiet time: marked as perceived now, a kill would forget what it changed."""
+        scopes = [scope for scope, held in self._held.items() if held.id == observation.id]
+        topic = self._scope(self._named(observation.topic))
+        scope = topic if topic in self._held else next(iter(scopes), None)
+        if scope is not None:
+            self._unmarked.setdefault(scope, []).append(observation.id)
+        return scope is not None
 
     async def _taken(self, observation: Observation) -> list[Percept]:
         try:

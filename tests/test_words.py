@@ -213,6 +213,23 @@ async def test_a_change_in_the_quiet_time_wakes_once_after_it_unless_it_was_take
         assert len(percepts) == 1 + len(late)
 
 
+async def test_a_change_in_the_quiet_time_is_not_lost_by_a_kill(tmp_path: Path) -> None:
+    async with Journal.open(tmp_path / "j.db") as journal:
+        kitchen = stage(journal, Bus(), quiet=10.0)
+        ones = [observation("home/kitchen/light", body, n, NOON + n) for n, body in enumerate((b"3", b"300", b"300"))]
+        for one in ones:
+            await journal.put(one)
+            await kitchen.take(one)
+        waiting = await journal.unperceived()
+        assert [one.id for one in waiting] == [one.id for one in ones[1:]]
+        next_life = stage(journal, Bus(), quiet=10.0)
+        next_life.restore(await journal.last_observations())
+        woken = [percept.text for one in waiting for percept in next_life.perceive(one)]
+        assert woken == ["weekday midday, light bright"]
+        await kitchen.settle("kitchen")
+        assert await journal.unperceived() == []
+
+
 def test_nobody_is_woken_by_nothing_said_or_by_words_where_nobody_acts() -> None:
     assert stage().perceive(observation("home/kitchen/speech", b'" "', 0, NOON)) == []
     assert stage().perceive(observation("home/porch/speech", b'"hello"', 0, NOON)) == []
