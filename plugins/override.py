@@ -110,7 +110,8 @@ class Override(Critic):
         elif isinstance(message, Command):
             self._know(message.action)
             values = list(message.action.arguments.values())
-            self._pending.setdefault(message.actuator, []).append((message, values[0] if len(values) == 1 else None))
+            alive = self._alive(message.actuator, message.at)  # a device that never reports must not gather them
+            self._pending[message.actuator] = [*alive, (message, values[0] if len(values) == 1 else None)]
         elif isinstance(message, Outcome) and message.status in FINAL:
             self._not_done(message)
         elif isinstance(message, Observation):
@@ -206,9 +207,13 @@ class Override(Critic):
                 return Action(tool=actuator, arguments={tool.argument: set_point(value, device.step, tool.values)})
         return NOTHING
 
+    def _alive(self, actuator: str, at: float) -> list[tuple[Command, Scalar]]:
+        """The commands that a report at this time may still show."""
+        return [pair for pair in self._pending.get(actuator, ()) if at - pair[0].at <= self.settle]
+
     def _echo(self, device: Device, before: Scalar, value: Scalar, at: float) -> bool:
         """Whether a report is what our command did: there, or on the way there."""
-        alive = [pair for pair in self._pending.get(device.actuator, ()) if at - pair[0].at <= self.settle]
+        alive = self._alive(device.actuator, at)
         self._pending[device.actuator] = alive
         for number, (command, wanted) in enumerate(alive):
             if same(wanted, value, device.step):

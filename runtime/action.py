@@ -45,6 +45,7 @@ UNKNOWN = (
     "the daemon ended while it was told; it is not told again: look, and say what became of it (`corrigible resolve`)"
 )
 REASON = 300  # characters; a model may propose a name of any length
+ANSWER = 5.0  # seconds after the end of a command in which its plugin has to say what became of it
 LOOK = 1.0  # seconds between two looks for approvals that nobody gave
 
 
@@ -253,10 +254,12 @@ class Acting:
             if (refusal := self.guard.permits(command)) is not None:
                 return await self._outcome_of(command, "refused", refusal)
         try:
-            outcome = await plugin.act(command)
-        except Exception as error:  # the plugin border
+            async with asyncio.timeout(max(due.left(), 0.0) + ANSWER):
+                outcome = await plugin.act(command)
+        except Exception as error:  # the plugin border; who never answers must not hold up what comes after
             status: OutcomeStatus = "uncertain" if command.once else "failed"
-            return await self._outcome_of(command, status, f"{plugin.name}: {type(error).__name__}: {error}")
+            why = str(error) or "it did not answer in time"
+            return await self._outcome_of(command, status, f"{plugin.name}: {type(error).__name__}: {why}")
         await self._commit(outcome)
         return None
 

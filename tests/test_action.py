@@ -170,6 +170,18 @@ async def test_a_device_that_fails_is_an_outcome(tmp_path: Path) -> None:
         assert (outcome.status, outcome.reason) == ("failed", "Lamp: OSError: no power")
 
 
+async def test_a_plugin_that_never_answers_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(action, "ANSWER", -29.99)  # of the 30 s that a command lives
+    async with parts(tmp_path, "act") as p:
+        act, never = p.lamp.act, asyncio.Event()
+        p.lamp.act = lambda command: never.wait()  # type: ignore[method-assign, assignment, return-value]
+        outcome = await p.decide(1, BRIGHT)
+        assert (outcome.status, outcome.reason) == ("failed", "Lamp: TimeoutError: it did not answer in time")
+        monkeypatch.undo()
+        p.lamp.act = act  # type: ignore[method-assign]
+        assert (await p.decide(2, BRIGHT)).status == "applied"
+
+
 async def test_an_unknown_tool_is_refused(tmp_path: Path) -> None:
     async with parts(tmp_path, "act") as p:
         assert (await p.decide(1, Action(tool="door"))).status == "refused"

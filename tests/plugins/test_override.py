@@ -117,6 +117,14 @@ def test_doing_by_hand_what_was_not_carried_out_is_an_acceptance(status: Outcome
     assert told == [(decision.id, "acceptance", None), (decision.id, "override", set_to(LAMP, "dim"))]
 
 
+def test_a_device_that_never_reports_gathers_nothing() -> None:
+    room = Room()
+    for _ in range(100):
+        room.decide("living_room", set_to(LAMP, "bright"))
+        room.now += room.critic.settle / 2
+    assert len(room.critic._pending[LAMP]) <= 3
+
+
 def test_trying_another_and_putting_it_back_means_nothing_was_right() -> None:
     room = Room()
     room.report(LAMP, "off")
