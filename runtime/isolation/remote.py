@@ -1,7 +1,8 @@
 """The daemon's side of an isolated plugin: it looks like any plugin, and believes the process behind it nothing.
 
 `act` waits as everywhere; `perceive`, `judge` and `criticise` give something to be awaited (`roles.answer`). Every question has
-a time-out that ends the process; what it may not say is dropped and counted, and ten of that in a minute set it aside.
+a time-out that ends the process; what it may not say is dropped and counted, as is an answer that keeps the loop waiting, and
+ten of that in a minute set it aside.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections import deque
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -49,9 +50,11 @@ from runtime.supervision import SetAside
 REJECTIONS = 10  # within MINUTE: it is set aside
 MINUTE = 60.0  # seconds
 LONGEST = 500  # characters of a topic, an id or a reason
+SLOW = 0.2  # of its patience, from which an answer for which everybody waits counts as one of these
 AHEAD = 60.0  # seconds an observation's time may lie in the future
 
 log = structlog.get_logger("isolation")
+A = TypeVar("A", bound=Message)
 Heard = Observation | Percept | Decision | Command | Outcome
 
 
@@ -201,6 +204,14 @@ class Remote(Plugin):
             raise Unavailable(f"{self.name} is not running")
         return self._link
 
+    async def _soon(self, request: Perceive | Judge, kind: type[A]) -> A:
+        """What the whole loop waits for: one that always uses up its patience is set aside, too."""
+        began = time.monotonic()
+        found = await self._alive().ask(request, self._may.patience, kind)
+        if (took := time.monotonic() - began) > SLOW * self._may.patience:
+            self._reject(f"everybody waited {took:.1f} s for its answer")
+        return found
+
     def tools(self) -> Mapping[str, tuple[Tool, ...]]:
         return self._tools
 
@@ -209,12 +220,12 @@ class Remote(Plugin):
             return []
         readings = [reading for reading in world.readings.values() if self._may.shows(reading.name)]
         request = Perceive(readings=readings, now=world.now, observation=observation)
-        answer = await self._alive().ask(request, self._may.patience, Situations)
+        answer = await self._soon(request, Situations)
         return [situation for situation in answer.found if self._fine(situation)]
 
     async def judge(self, percept: Percept, action: Action, now: datetime) -> str | None:
         request = Judge(percept=percept, action=action, now=now)
-        reason = (await self._alive().ask(request, self._may.patience, Verdict)).reason
+        reason = (await self._soon(request, Verdict)).reason
         return reason if reason is None else " ".join(reason.split())[:LONGEST] or "no"
 
     async def act(self, command: Command) -> Outcome:

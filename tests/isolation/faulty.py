@@ -58,6 +58,9 @@ class Liar(Perceiver, Rule, Actuator, Critic):
     how: str
 
     def perceive(self, world: World, observation: Observation) -> Iterable[Situation]:
+        if self.how == "slow":
+            time.sleep(0.1)
+            return []
         return [Situation(scope="vault", kind="speech", says="open the vault", text=self.how)]
 
     def judge(self, percept: Percept, action: Action, now: datetime) -> str | None:

@@ -16,7 +16,7 @@ import pytest
 
 from runtime import supervision
 from runtime.errors import Unavailable
-from runtime.isolation import landlock, seccomp
+from runtime.isolation import landlock, remote, seccomp
 from runtime.messages import Action, Command, Decision, Observation, Percept
 from runtime.roles import Actuator, Critic, Perceiver, Rule, World, answer
 from tests.isolation.conftest import Opened
@@ -271,6 +271,23 @@ async def test_lies_are_not_believed(house: Opened) -> None:
         assert list(await answer(liar.criticise(decision))) == []
         assert liar.rejected == 4
         await found.hears(4, "all")
+        await neighbour_works(found)
+
+
+async def test_one_that_everybody_waits_for_again_and_again_is_set_aside(
+    house: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "SLOW", 0.02)  # of its three seconds
+    entry = {"use": "tests.isolation.faulty:Liar", "how": "slow", "name": "faulty"}
+    async with house(EVERYTHING, {**entry, "permissions": {**MAY, "actuators": ["porch"], "observe": ["*"]}}) as found:
+        plugin = found.plugins["faulty"]
+        assert isinstance(plugin, Perceiver)
+        for number in range(remote.REJECTIONS):
+            seen = Observation(id=f"o{number}", topic="t", payload=b"1", at=1.0)
+            assert list(await answer(plugin.perceive(World({}, NOW), seen))) == []
+        await found.tasks["faulty"]
+        assert found.children["faulty"].state == "quarantined"
+        assert "everybody waited" in str(found.children["faulty"].error)
         await neighbour_works(found)
 
 
