@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import os
 import random
@@ -137,6 +138,40 @@ async def test_killed_at_any_step_of_a_backup_there_is_a_whole_one_or_none(
         break
     assert number > 4
     assert backups.newest(data) is not None
+
+
+@pytest.mark.parametrize("cause", ["damage", "no room"])
+async def test_a_backup_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: str) -> None:
+    data = tmp_path / "data"
+    await fill(data, 0, ROWS)
+    if cause == "damage":
+        damage(data / "journal.db", 3)
+    else:
+        monkeypatch.setattr(backups, "sync_all", raising(OSError(errno.ENOSPC, "no room")))
+    for number in range(3):
+        with pytest.raises(Corrupt if cause == "damage" else Unavailable):
+            backups.make(data, clock=1e9 + number)
+    assert list((data / "backups").iterdir()) == []
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    def call(*_: Any) -> None:
+        raise error
+
+    return call
+
+
+async def test_the_next_backup_removes_what_kills_left_and_nothing_else(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    await fill(data, 0, 20)
+    left = (".2026-11-26T17-20-00Z.partial", "2026-11-25T17-20-00Z")  # being made, and being removed
+    others = (".hidden.partial", "holidays", "2026")
+    for name in (*left, *others):
+        (data / "backups" / name).mkdir(parents=True)
+        (data / "backups" / name / "journal.db").write_bytes(b"x")
+    older = backups.make(data, clock=1e9)
+    made = backups.make(data, clock=2e9)
+    assert {path.name for path in (data / "backups").iterdir()} == {older.name, made.name, *others}
 
 
 async def test_killed_at_any_step_of_a_restore_the_next_start_ends_it_or_nothing_happened(
