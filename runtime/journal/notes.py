@@ -1,5 +1,5 @@
-"""What a damaged journal noted beside its messages - modes, fence, counters of producers, what was shed - as far as it can still be
-read: from both ends of each table up to the damage. The damaged file is the newer one; what it does not say stays as it was.
+"""What a damaged journal noted beside its messages: modes, fence, counters of producers, what was shed. It is read from both ends of
+each table up to the damage. The damaged file is the newer one; what it does not say stays as it was.
 """
 
 from __future__ import annotations

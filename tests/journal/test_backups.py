@@ -262,6 +262,7 @@ async def noted(data: Path) -> None:
         await journal.set_metadata("modes", {"lamp": "act", "bell": "observe"})
         await numbered(journal, 1, 3)
         await journal.settle([Settled("p", "b", 1, 3, (gap,))])
+        await numbered(journal, 4)
     backups.make(data)
     async with Journal.open(data / "journal.db") as journal:
         await journal.set_metadata("modes", {"lamp": "observe", "bell": "act"})
