@@ -32,13 +32,13 @@ from runtime.bus import Subscription
 from runtime.config import Config
 from runtime.console import server
 from runtime.control import Control
-from runtime.control.switching import MODES_KEY
 from runtime.errors import CorrigibleError, Unwritable
 from runtime.guard import Guard
 from runtime.isolation import loading as isolation
 from runtime.isolation.remote import Remote
 from runtime.journal import AGAIN, Journal, anchor, backups, lock, rescue, retention
 from runtime.journal.anchor import Anchors
+from runtime.journal.notes import MODES_KEY
 from runtime.learning import jobs
 from runtime.messages import Command, Decision, Feedback, Message, Observation, Outcome, Percept
 from runtime.parts import Parts, zone_of

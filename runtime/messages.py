@@ -268,7 +268,8 @@ class Quarantined(Message, frozen=True, kw_only=True):
 
 
 class Gap(Message, frozen=True, kw_only=True):
-    """Numbers of a producer that never came, `first` to `last`, or came late (the row is replaced then)."""
+    """Numbers of a producer that never came, `first` to `last`, or came late (the row is replaced then). Where many are missing at
+    once, one names them all, with what came between them."""
 
     id: str
     producer: str

@@ -15,11 +15,11 @@ from runtime.decision import Decider
 from runtime.errors import BadInput, NotFound, Unavailable
 from runtime.guard import Modes
 from runtime.journal import Journal, backups
+from runtime.journal.notes import MODES_KEY
 from runtime.learning.learner import Learner
 from runtime.learning.releases import Releases
 from runtime.situations import Catalogues
 
-MODES_KEY = "modes"  # the journal's note of what was switched
 LEAVE = 0.2  # seconds in which the answer gets out before the page goes
 MODE_NAMES = ("observe", "apprentice", "confirm", "act")
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import aiosqlite
 import msgspec
@@ -50,6 +50,16 @@ TURNS_PAGE = 1000  # decisions read at once, so that nobody who writes waits lon
 AGAIN = 0.5  # seconds between two tries while the disk takes nothing
 CURVE_WINDOW = 50  # judged decisions an accuracy point of the page looks back over
 M = TypeVar("M", bound=Message)
+
+
+class Settled(NamedTuple):
+    """What is known of one counter up to `upto`: every number was heard, or a gap names it."""
+
+    producer: str
+    boot: str
+    since: int  # the first number of which this is news
+    upto: int
+    gaps: tuple[Gap, ...]  # new ones, then those that were filled
 
 
 def named_queries() -> dict[str, str]:
@@ -130,21 +140,27 @@ class Journal:
             await asyncio.sleep(AGAIN)
 
     async def put_numbered(self, message: Observation | Quarantined, producer: str, boot: str, number: int) -> int:
-        """As `put`; and that this number of the producer's counter was heard, in the same transaction."""
+        """As `put`; and that this number of the producer's counter was heard, in the same transaction. What is settled is not
+        noted again, unless a gap still waits for it."""
         place = {"producer": producer, "boot": boot, "number": number, "at": message.at}
         heard = """INSERT INTO heard SELECT :producer, :boot, :number, :at WHERE NOT EXISTS (
-            SELECT 1 FROM producer WHERE producer = :producer AND boot = :boot AND upto >= :number) ON CONFLICT DO NOTHING"""
+              SELECT 1 FROM producer WHERE producer = :producer AND boot = :boot AND upto >= :number)
+            OR EXISTS (SELECT 1 FROM gap WHERE filled IS NULL AND producer = :producer AND boot = :boot
+              AND first <= :number AND last >= :number) ON CONFLICT DO NOTHING"""
         return await self._writer.put([row(message), (heard, place)])
 
-    async def fold(self, upto: Mapping[tuple[str, str], int]) -> None:
-        """Keep what is contiguous of each counter (producer, boot) as one number."""
+    async def settle(self, counters: Iterable[Settled]) -> None:
+        """Gaps and marks of these counters, in one transaction. What was heard up to a mark is kept no longer, except what an open
+        gap is filled with."""
+        mark = """INSERT INTO producer VALUES (:producer, :boot, :upto) ON CONFLICT (producer, boot)
+            DO UPDATE SET upto = excluded.upto WHERE excluded.upto > upto"""
+        gone = """DELETE FROM heard WHERE producer = :producer AND boot = :boot AND number BETWEEN :since AND :upto
+            AND NOT EXISTS (SELECT 1 FROM gap g WHERE g.filled IS NULL AND g.producer = :producer AND g.boot = :boot
+              AND g.first <= number AND g.last >= number)"""
         rows = []
-        for (producer, boot), number in upto.items():
-            place = {"producer": producer, "boot": boot, "number": number}
-            mark = """INSERT INTO producer VALUES (:producer, :boot, :number) ON CONFLICT (producer, boot)
-                DO UPDATE SET upto = excluded.upto WHERE excluded.upto > upto"""
-            sql = "DELETE FROM heard WHERE producer = :producer AND boot = :boot AND number <= :number"
-            rows += [(mark, place), (sql, place)]
+        for one in counters:
+            place = {"producer": one.producer, "boot": one.boot, "since": one.since, "upto": one.upto}
+            rows += [*(row(gap) for gap in one.gaps), (mark, place), (gone, place)]
         if rows:
             await self._put(rows, patient=True)
 
@@ -292,12 +308,16 @@ class Journal:
         return int((await self._rows("feedback_since", at=at))[0][0])
 
     async def heard(self) -> list[tuple[str, str, int, int | None]]:
-        """(producer, boot, contiguous up to, None) or (producer, boot, 0, a number beyond that)."""
+        """(producer, boot, settled up to, None) or (producer, boot, 0, a number beyond that or of an open gap)."""
         return [tuple(found) for found in await self._rows("heard")]
 
     async def gaps(self, limit: int = 1000) -> list[Gap]:
         """What never came, or late, newest first."""
         return await self._all(Gap, "gaps", limit=limit)
+
+    async def open_gaps(self) -> list[Gap]:
+        """What never came, by counter and number."""
+        return await self._all(Gap, "open_gaps")
 
     async def let_go(self, since: float = 0.0) -> dict[str, int]:
         """How many messages of each class were shed since then, to the minute."""

@@ -2,8 +2,8 @@
 
     data/backups/2026-11-26T17-20-00Z/   journal.db  adapters/…  manifest.json
 
-A backup is made beside its name, synced and renamed, so one that has its name is whole. The journal is read through a
-connection of its own, which only reads: nobody who writes waits for it.
+A backup is made beside its name, synced and renamed, so one that has its name is whole; what a kill left of one is removed by the
+next. The journal is read through a connection of its own, which only reads: nobody who writes waits for it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hashlib
 import os
 import shutil
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -30,8 +31,13 @@ STAGED = ".restore"  # a whole backup that is about to take the journal's place
 HOUR = 3600.0  # seconds
 FIRST = 300.0  # seconds after a start, at most, until a backup that is due
 CHUNK = 1 << 20
+NAMED = "%Y-%m-%dT%H-%M-%SZ"
+PARTIAL = ".partial"
 
 log = structlog.get_logger("backup")
+_alone = (
+    threading.Lock()
+)  # who holds the data directory makes one backup at a time, so that what else is half made is a leftover
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,25 +50,47 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 def make(data: Path, to: Path | None = None, *, clock: float | None = None) -> Path:
     """Copy journal and adapters of a data directory, which may be in use; where the copy is. Raises Unavailable or Corrupt."""
     now = time.time() if clock is None else clock
-    target = to or data / FOLDER / time.strftime("%Y-%m-%dT%H-%M-%SZ", time.gmtime(now))
-    if target.exists():
-        raise Unavailable(f"{target} is there already; name another place for the backup")
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        _copy_journal(data / JOURNAL, partial / JOURNAL)
-        if (data / ADAPTERS).is_dir():
-            shutil.copytree(data / ADAPTERS, partial / ADAPTERS, copy_function=_linked)
-        files = {path.relative_to(partial).as_posix(): sha256(path) for path in _files(partial)}
-        (partial / MANIFEST).write_bytes(msgspec.json.encode(Manifest(created=now, files=files)))
-        sync_all(partial)
-        partial.rename(target)
-        sync(target.parent)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise Unavailable(f"the backup to {target} failed: {error}") from None
+    target = to or data / FOLDER / time.strftime(NAMED, time.gmtime(now))
+    with _alone:
+        if target.exists():
+            raise Unavailable(f"{target} is there already; name another place for the backup")
+        for left in unfinished(data):
+            shutil.rmtree(left, ignore_errors=True)
+        partial = target.with_name(f".{target.name}{PARTIAL}")
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            _fill(data, partial, now)
+            partial.rename(target)
+            sync(target.parent)
+        except Exception as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise Unavailable(f"the backup to {target} failed: {error}") from None
+            raise
     return target
+
+
+def _fill(data: Path, partial: Path, now: float) -> None:
+    partial.mkdir(parents=True)
+    _copy_journal(data / JOURNAL, partial / JOURNAL)
+    if (data / ADAPTERS).is_dir():
+        shutil.copytree(data / ADAPTERS, partial / ADAPTERS, copy_function=_linked)
+    files = {path.relative_to(partial).as_posix(): sha256(path) for path in _files(partial)}
+    (partial / MANIFEST).write_bytes(msgspec.json.encode(Manifest(created=now, files=files)))
+    sync_all(partial)
+
+
+def unfinished(data: Path) -> list[Path]:
+    """What a kill left of a backup that was being made, or removed: folders that are named as we name them, and no backups."""
+    found = (path for path in (data / FOLDER).glob("*") if path.is_dir() and not path.is_symlink())
+    return [path for path in found if _ours(path.name) and (path.name[0] == "." or not (path / MANIFEST).exists())]
+
+
+def _ours(name: str) -> bool:
+    stem = name[1:].removesuffix(PARTIAL) if name.startswith(".") and name.endswith(PARTIAL) else name
+    with suppress(ValueError):
+        return bool(time.strptime(stem, NAMED))
+    return False
 
 
 def verify(backup: Path) -> Manifest:

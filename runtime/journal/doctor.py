@@ -148,18 +148,19 @@ def _unnoticed(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
     counters: dict[tuple[str, str], Counter] = {}
     times: dict[tuple[str, str, int], float] = {}
     for producer, boot, upto in connection.execute("SELECT producer, boot, upto FROM producer"):
-        counters[producer, boot] = Counter(upto)
+        counters[producer, boot] = Counter.at(upto)
     for producer, boot, number, at in connection.execute("SELECT producer, boot, number, at FROM heard"):
-        counters.setdefault((producer, boot), Counter()).hear(number)
+        counters.setdefault((producer, boot), Counter.at()).hear(number)
         times[producer, boot, number] = at
+    for producer, boot, first, last, at in connection.execute("SELECT producer, boot, first, last, at FROM gap"):
+        counters.setdefault((producer, boot), Counter.at()).runs.add(first, last)
+        times.setdefault((producer, boot, first), at)
     (newest,) = connection.execute(
         "SELECT max(at) FROM observation WHERE seq > (SELECT max(seq) FROM observation) - 1000"
     ).fetchone()
-    known = {tuple(row) for row in connection.execute("SELECT producer, boot, first, last FROM gap")}
     for place, counter in counters.items():
         for first, last in counter.holes():
-            named = any(gap[:2] == place and gap[2] <= first and last <= gap[3] for gap in known)
-            if not named and (newest or 0.0) - times[(*place, last + 1)] > LATE:
+            if (newest or 0.0) - times[(*place, last + 1)] > LATE:
                 yield f"{place[0]} (boot {place[1]})", f"lacks {first} to {last}"
 
 

@@ -15,7 +15,7 @@ SETTINGS: tuple[tuple[str, str, object], ...] = (  # name, what is asked for, wh
     ("synchronous", "FULL", 2),
     ("foreign_keys", "ON", 1),
 )
-SCHEMA = ("schema.sql", "schema_2.sql", "schema_3.sql", "schema_4.sql", "schema_5.sql", "schema_6.sql", "schema_7.sql")
+SCHEMA = ("schema.sql", *(f"schema_{number}.sql" for number in range(2, 9)))
 SCHEMA_VERSION = len(SCHEMA)
 CHECK = 5.0  # seconds that a start gives to looking for damage; what is larger is looked at by `corrigible doctor`
 PRIMARY = 0xFF  # the part of SQLite's error code that says what kind it is

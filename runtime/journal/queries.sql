@@ -170,6 +170,9 @@ SELECT name, SUM(count) FROM shed WHERE minute >= :since GROUP BY name ORDER BY 
 -- name: gaps
 SELECT body FROM gap ORDER BY seq DESC LIMIT :limit;
 
+-- name: open_gaps
+SELECT body FROM gap WHERE filled IS NULL ORDER BY producer, boot, first;
+
 -- name: metadata
 SELECT value FROM metadata WHERE key = :key;
 

@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import structlog
 
 from runtime.disk import sync
 from runtime.errors import Unavailable
-from runtime.journal import backups, chain, opening
+from runtime.journal import backups, chain, notes, opening
 from runtime.journal.anchor import Anchors
 from runtime.journal.ballast import NAME as BALLAST
 from runtime.journal.rows import TABLES
@@ -25,6 +25,7 @@ from runtime.messages import Message
 
 LOST_KEY = "lost"  # the journal's note of what was lost, a list
 RESCUED = ".rescued"  # what takes the damaged one's place
+CHANGING = ("cycle", "gap")  # rows of these are replaced by newer ones with the same id
 FARTHEST = 1 << 24  # rows that are stepped over, at most, to find one that can be read
 
 log = structlog.get_logger("journal")
@@ -40,14 +41,25 @@ class Lost(Message, frozen=True, kw_only=True):
     saved: int  # younger rows that could be read
     holes: dict[str, int]  # table -> rows that are known to be missing
     aside: str  # where the damaged file lies
+    unread: tuple[
+        str, ...
+    ] = ()  # of what has no rows to count: tables, and "modes", that could not be read or not wholly
 
     @property
     def told(self) -> str:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(self.since)) if self.since else "its beginning"
         return (
             f"the journal was damaged ({self.damage[:100]}); since {when} UTC {self.saved} rows were saved, and"
-            f" {sum(self.holes.values())} are known to be missing; there may have been younger ones; the damaged file is in {self.aside}"
+            f" {sum(self.holes.values())} are known to be missing; there may have been younger ones{self._unread}; the damaged file is in {self.aside}"
         )
+
+    @property
+    def _unread(self) -> str:
+        """What of the notes is as old as the backup, or gone."""
+        origin = "are those of the backup" if self.backup else "are not known any more"
+        tables = ", ".join(name for name in self.unread if name != notes.MODES_KEY)
+        noted = f"; notes ({tables}) could not be read, or not wholly" if tables else ""
+        return noted + (f"; the modes that were switched {origin}" if notes.MODES_KEY in self.unread else "")
 
 
 def ensure(data: Path, anchors: Anchors | None = None) -> Lost | None:
@@ -71,11 +83,11 @@ def ensure(data: Path, anchors: Anchors | None = None) -> Lost | None:
         opening.migrate(target, partial)
         target.execute("PRAGMA foreign_keys = ON")
         links = chain.Chain(target)
-        saved, holes = _salvage(journal, target)
+        saved, holes, unread = _salvage(journal, target)
         links.extend(target, time.time())  # as they were found
         lost = Lost(
             at=time.time(), damage=damage, backup=backup.name if backup else "", since=since, saved=saved, holes=holes,
-            aside=aside,
+            aside=aside, unread=unread,
         )  # fmt: skip
         _note(target, lost)
     sync(partial)
@@ -109,23 +121,31 @@ def _change(journal: Path, rescued: Path, aside: str) -> None:
     sync(journal.parent)
 
 
-def _salvage(damaged: Path, target: sqlite3.Connection) -> tuple[int, dict[str, int]]:
-    """Add the rows that can be read and that the backup lacks: how many, and of every table how many before the last of them
-    are missing."""
+def _salvage(damaged: Path, target: sqlite3.Connection) -> tuple[int, dict[str, int], tuple[str, ...]]:
+    """Add the rows that can be read and that the backup lacks: how many, of every table how many before the last of them are
+    missing, and what of the notes could not be read."""
     saved, holes = 0, {}
     removed = dict(target.execute("SELECT name, sum(rows) FROM removed GROUP BY name"))
     with closing(sqlite3.connect(damaged, isolation_level=None)) as source:
         for table in TABLES:
             target.execute("BEGIN")
-            (last,) = target.execute(f"SELECT coalesce(max(seq), 0) FROM {table}").fetchone()
-            found = sum(_added(target, table, row) for row in _readable(source, table, last))
+            before, last = _extent(target, table)
+            for row in _readable(source, table, 0 if table in CHANGING else last):
+                _add(target, table, row)
             target.execute("COMMIT")
-            saved += found
-            rows, seq = target.execute(f"SELECT count(*), coalesce(max(seq), 0) FROM {table}").fetchone()
+            rows, seq = _extent(target, table)
+            saved += rows - before
             missing = seq - rows - removed.get(table, 0)
             if missing > 0:
                 holes[table] = missing
-    return saved, holes
+        unread = notes.salvage(source, target)
+    return saved, holes, unread
+
+
+def _extent(target: sqlite3.Connection, table: str) -> tuple[int, int]:
+    """How many rows, and the last `seq`."""
+    rows, seq = target.execute(f"SELECT count(*), coalesce(max(seq), 0) FROM {table}").fetchone()
+    return rows, seq
 
 
 def _readable(source: sqlite3.Connection, table: str, last: int) -> Iterator[dict[str, Any]]:
@@ -144,16 +164,16 @@ def _readable(source: sqlite3.Connection, table: str, last: int) -> Iterator[dic
             step = max(1, 2 * step)
 
 
-def _added(target: sqlite3.Connection, table: str, row: dict[str, Any]) -> bool:
-    """False for a row that is not what it was, or that belongs to one that is missing."""
-    try:
+def _add(target: sqlite3.Connection, table: str, row: dict[str, Any]) -> None:
+    """Not one that is not what it was, or that belongs to one that is missing."""
+    with suppress(sqlite3.Error, msgspec.MsgspecError, UnicodeError, KeyError, TypeError):
         if msgspec.json.decode(row["body"])["id"] != row["id"]:
-            return False
-        names = ", ".join(row)
-        sql = f"INSERT INTO {table} ({names}) VALUES ({', '.join(':' + name for name in row)})"
-        return target.execute(sql, row).rowcount == 1
-    except (sqlite3.Error, msgspec.MsgspecError, UnicodeError, KeyError, TypeError):
-        return False
+            return
+        sql = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join(':' + name for name in row)})"
+        if table in CHANGING:
+            newer = ", ".join(f"{name} = excluded.{name}" for name in row if name not in ("id", "seq"))
+            sql += f" ON CONFLICT (id) DO UPDATE SET {newer}"
+        target.execute(sql, row)
 
 
 def _noted(rescued: Path) -> Lost:

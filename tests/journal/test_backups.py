@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import os
 import random
@@ -19,10 +20,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from runtime.errors import Corrupt, NotFound, Unavailable
-from runtime.journal import Journal, backups, doctor, rescue
-from runtime.messages import Observation
+from runtime.journal import Journal, Settled, backups, doctor, rescue
+from runtime.messages import Gap, Observation
 
 ROWS = 300
 
@@ -139,6 +141,40 @@ async def test_killed_at_any_step_of_a_backup_there_is_a_whole_one_or_none(
     assert backups.newest(data) is not None
 
 
+@pytest.mark.parametrize("cause", ["damage", "no room"])
+async def test_a_backup_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: str) -> None:
+    data = tmp_path / "data"
+    await fill(data, 0, ROWS)
+    if cause == "damage":
+        damage(data / "journal.db", 3)
+    else:
+        monkeypatch.setattr(backups, "sync_all", raising(OSError(errno.ENOSPC, "no room")))
+    for number in range(3):
+        with pytest.raises(Corrupt if cause == "damage" else Unavailable):
+            backups.make(data, clock=1e9 + number)
+    assert list((data / "backups").iterdir()) == []
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    def call(*_: Any) -> None:
+        raise error
+
+    return call
+
+
+async def test_the_next_backup_removes_what_kills_left_and_nothing_else(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    await fill(data, 0, 20)
+    left = (".2026-11-26T17-20-00Z.partial", "2026-11-25T17-20-00Z")  # being made, and being removed
+    others = (".hidden.partial", "holidays", "2026")
+    for name in (*left, *others):
+        (data / "backups" / name).mkdir(parents=True)
+        (data / "backups" / name / "journal.db").write_bytes(b"x")
+    older = backups.make(data, clock=1e9)
+    made = backups.make(data, clock=2e9)
+    assert {path.name for path in (data / "backups").iterdir()} == {older.name, made.name, *others}
+
+
 async def test_killed_at_any_step_of_a_restore_the_next_start_ends_it_or_nothing_happened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +238,81 @@ def test_what_can_be_read_of_a_damaged_journal_is_saved(tmp_path: Path) -> None:
             saved.append(lost.saved)
             assert len(asyncio.run(ids(data))) == lost.saved
     assert max(saved) > ROWS // 2
+
+
+def spoil(path: Path, table: str) -> None:
+    """Damage what this table begins with."""
+    with closing(sqlite3.connect(path)) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+    data = bytearray(path.read_bytes())
+    data[(page - 1) * 4096 : page * 4096] = random.Random(0).randbytes(4096)
+    path.write_bytes(data)
+
+
+async def numbered(journal: Journal, *numbers: int) -> None:
+    for number in numbers:
+        await journal.put_numbered(Observation(id=f"p{number}", topic="t", payload=b"1", at=1.0), "p", "b", number)
+
+
+async def noted(data: Path) -> None:
+    """A backup, and what was noted after it."""
+    await fill(data, 0, 100)
+    gap = Gap(id="gp-1", producer="p", boot="b", first=2, last=2, at=1.0)
+    async with Journal.open(data / "journal.db") as journal:
+        await journal.set_metadata("modes", {"lamp": "act", "bell": "observe"})
+        await numbered(journal, 1, 3)
+        await journal.settle([Settled("p", "b", 1, 3, (gap,))])
+        await numbered(journal, 4)
+    backups.make(data)
+    async with Journal.open(data / "journal.db") as journal:
+        await journal.set_metadata("modes", {"lamp": "observe", "bell": "act"})
+        await journal.set_metadata("fence", 7)
+        await journal.set_metadata("retention", 10**6)
+        await journal.shed({("qos 0", 1): 500})
+        await numbered(journal, 2, 4, 5, 7)
+        await journal.settle([Settled("p", "b", 2, 5, (replace(gap, filled=2.0),))])
+
+
+async def test_notes_that_are_younger_than_the_backup_are_saved(tmp_path: Path) -> None:
+    await noted(tmp_path)
+    spoil(tmp_path / "journal.db", "observation_topic")
+    lost = rescue.ensure(tmp_path)
+    assert lost is not None
+    assert lost.unread == ()
+    async with Journal.open(tmp_path / "journal.db") as journal:
+        assert await journal.metadata("modes") == {"lamp": "observe", "bell": "act"}
+        assert await journal.metadata("fence") == 7
+        assert await journal.metadata("retention") is None, "it counts links of the chain that is gone"
+        assert await journal.let_go() == {"qos 0": 500}
+        assert await journal.heard() == [("p", "b", 5, None), ("p", "b", 0, 7)]
+        assert await journal.open_gaps() == []
+
+
+async def test_notes_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    await noted(tmp_path)
+    spoil(tmp_path / "journal.db", "metadata")
+    spoil(tmp_path / "journal.db", "shed")
+    lost = rescue.ensure(tmp_path)
+    assert lost is not None
+    assert "notes (metadata, shed) could not be read" in lost.told
+    assert "the modes that were switched are those of the backup" in lost.told
+    async with Journal.open(tmp_path / "journal.db") as journal:
+        assert await journal.metadata("modes") == {"lamp": "act", "bell": "observe"}
+        assert await journal.lost() == lost.told
+        assert await journal.heard() == [("p", "b", 5, None), ("p", "b", 0, 7)]
+
+
+async def test_of_notes_that_can_be_read_in_part_the_safer_mode_holds(tmp_path: Path) -> None:
+    await noted(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
+        connection.execute("INSERT INTO metadata VALUES ('torn', '{')")
+        connection.commit()
+    spoil(tmp_path / "journal.db", "observation_topic")
+    lost = rescue.ensure(tmp_path)
+    assert lost is not None
+    assert lost.unread == ("metadata",)
+    async with Journal.open(tmp_path / "journal.db") as journal:
+        assert await journal.metadata("modes") == {"lamp": "observe", "bell": "observe"}
 
 
 async def test_killed_at_any_step_of_a_rescue_the_next_start_ends_it(

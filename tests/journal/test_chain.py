@@ -166,7 +166,7 @@ async def test_what_is_older_than_the_chain_is_not_covered_and_no_forgery(tmp_pa
     await write(path, *range(4))
     (tmp_path / anchor.FILE).unlink()
     with closing(sqlite3.connect(path, isolation_level=None)) as base:  # as an older Corrigible left it
-        base.executescript("DROP TABLE chain; DROP TABLE removed; PRAGMA user_version = 6;")
+        base.executescript("DROP TABLE chain; DROP TABLE removed; DROP INDEX gap_open; PRAGMA user_version = 6;")
     await write(path, *range(4, 8))
     assert found(path) == []
     with closing(sqlite3.connect(path, isolation_level=None)) as base:
