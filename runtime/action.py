@@ -141,14 +141,14 @@ class Acting:
         mode = self.modes.of(tool.actuator)
         if mode == "observe" or (mode == "apprentice" and not self._earned(decision.scope, action)):
             return await self._outcome(decision, None, "observed", f"{tool.actuator} is in mode {mode}")
-        patience = self._approval if mode == "confirm" else self._expiry
+        patience, now = self._approval if mode == "confirm" else self._expiry, self._clock()
         command = Command(
             id=derived_id("cm", decision.percept_id, tool.actuator, str(ordinal)),
             decision_id=decision.id,
             actuator=tool.actuator,
             action=action,
-            expires_at=decision.at + patience,
-            at=self._clock(),
+            expires_at=min(decision.at, now) + patience,  # the clock may have been put back since it was decided
+            at=now,
             once=tool.once,
         )
         if mode == "confirm":

@@ -182,6 +182,17 @@ async def test_a_plugin_that_never_answers_holds_up_nobody(tmp_path: Path, monke
         assert (await p.decide(2, BRIGHT)).status == "applied"
 
 
+async def test_a_clock_that_is_put_back_after_the_decision_lets_no_command_live_longer(tmp_path: Path) -> None:
+    """It would hold up its device for as long as the clock had been ahead, if nobody confirms it."""
+    async with parts(tmp_path, "act") as p:
+        await p.lamp.journal.put(percept(1))
+        made = decision(1, BRIGHT, NOW + 3600.0)
+        await p.lamp.journal.put(made)
+        await p.acting.take(made)
+        assert (await p.outcomes.get()).status == "applied"
+        assert [command.expires_at - command.at for command in p.lamp.told] == [30.0]
+
+
 async def test_an_unknown_tool_is_refused(tmp_path: Path) -> None:
     async with parts(tmp_path, "act") as p:
         assert (await p.decide(1, Action(tool="door"))).status == "refused"

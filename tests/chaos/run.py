@@ -196,6 +196,7 @@ class Stage:
                 self._allow(self._limit + WINDOW)
                 await self.strike(drawn.choice(kinds))
             await asyncio.sleep(SAMPLE / 5)
+        self._allow(self._order.events)  # the last ones, so that it ends
 
     def _allow(self, limit: int) -> None:
         self._limit = max(self._limit, limit)
