@@ -188,7 +188,9 @@ class Mqtt(Sensor, Actuator, Critic):
     async def _say_alive(self, client: DurableClient) -> None:
         if self.lease and self.context.armed():
             body = msgspec.json.encode({"for": self.lease, "fence": self.context.fence})
-            await client.publish(f"corrigible/{self.context.agent}/alive", body, qos=0)
+            properties = Properties(PacketTypes.PUBLISH)
+            properties.MessageExpiryInterval = math.ceil(self.lease)  # some brokers keep QoS 0, too, for who is away
+            await client.publish(f"corrigible/{self.context.agent}/alive", body, qos=0, properties=properties)
 
     # --- Actuator
 

@@ -144,7 +144,9 @@ async def test_a_state_echo_ends_a_command(broker: Broker, tmp_path: Path) -> No
 
 async def test_the_agent_says_that_it_is_alive_as_written(broker: Broker, tmp_path: Path) -> None:
     async with house(broker, tmp_path) as home:
-        assert json.loads(bytes((await home.hears(f"{AGENT}/alive")).payload)) == EXAMPLES["alive"]
+        heard = await home.hears(f"{AGENT}/alive")
+        assert json.loads(bytes(heard.payload)) == EXAMPLES["alive"]
+        assert 0 < getattr(heard.properties, "MessageExpiryInterval", 0) <= EXAMPLES["alive"]["for"]
 
 
 async def test_our_own_device_takes_the_command_as_written(broker: Broker, tmp_path: Path) -> None:
