@@ -25,6 +25,7 @@ USUAL = tuple(
 PORT = 1883  # where mosquitto listens if its file does not say
 FILES_LIMIT = 100  # files that `include_dir` may bring
 AUTOSAVE, QUEUED = 1800, 1000  # mosquitto's own: seconds, messages
+FLUSHED = 5  # seconds that mosquitto's SQLite plugin collects for
 SAVED_OFTEN = 5  # seconds, or changes with autosave_on_changes, up to which nothing is said
 PACKET = SIZE_LIMIT + 4096  # bytes of the largest message that the agent reads, with topic and properties
 
@@ -66,7 +67,9 @@ def of_greeting(greeting: Greeting, config: BrokerConfig) -> Iterator[str]:
 
 def of_settings(settings: Mapping[str, str], where: str) -> Iterator[str]:
     """What a mosquitto.conf says. `where` names the file."""
-    if "persist_sqlite" not in settings.get("plugin", ""):  # mosquitto 2.1's other memory, which writes at once
+    if "persist_sqlite" in settings.get("plugin", ""):  # mosquitto 2.1's other memory
+        yield from _sqlite(settings, where)
+    else:
         yield from _memory(settings, where)
     queued = _number(settings, "max_queued_messages", QUEUED)
     if queued:
@@ -96,6 +99,19 @@ def _memory(settings: Mapping[str, str], where: str) -> Iterator[str]:
     yield (
         f"a broker that is killed may lose {'all messages' if not interval else f'up to {lost}'} that it has acknowledged; "
         f"write in {where}: autosave_on_changes true, and autosave_interval 1"
+    )
+
+
+def _sqlite(settings: Mapping[str, str], where: str) -> Iterator[str]:
+    """It writes what came in a while together, and by itself does not wait for the disk."""
+    period = _number(settings, "plugin_opt_flush_period", FLUSHED)
+    waits = settings.get("plugin_opt_sync", "").lower() in ("full", "extra")
+    if waits and period <= SAVED_OFTEN:
+        return
+    lost = "what its disk had not got" if period <= SAVED_OFTEN else f"up to {period} s of messages"
+    yield (
+        f"a broker that is killed or loses its power may lose {lost} although it has acknowledged it; "
+        f"write in {where}: plugin_opt_sync full, and plugin_opt_flush_period 1"
     )
 
 
@@ -141,10 +157,13 @@ def findings(greeting: Greeting, config: BrokerConfig, data: Path, usual: tuple[
 
 
 def read(path: Path) -> dict[str, str]:
-    """Key -> value, the last one counts; of plugins all. Raises OSError."""
+    """Key -> value, the last one counts; of plugins all, under "plugin". Raises OSError."""
     settings: dict[str, str] = {}
     for key, value in _lines(path):
-        settings[key] = f"{settings.get(key, '')} {value}" if key == "plugin" else value
+        if key in ("plugin", "global_plugin"):
+            settings["plugin"] = f"{settings.get('plugin', '')} {value}"
+        else:
+            settings[key] = value
     return settings
 
 

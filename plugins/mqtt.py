@@ -162,6 +162,7 @@ class Mqtt(Sensor, Actuator, Critic):
 
     async def _steer(self, inbox: Inbox, client: DurableClient) -> None:
         await client.publish(self._state, b"online", qos=1, retain=True)
+        await self._say_alive(client)  # before any command: a device that has not heard it refuses them
         self._client = client
         self._online.set()
         try:
@@ -180,11 +181,16 @@ class Mqtt(Sensor, Actuator, Critic):
 
     async def _stay(self, client: DurableClient) -> None:
         """Devices that hear nothing for `lease` seconds go to their safe state by themselves."""
-        body = msgspec.json.encode({"for": self.lease, "fence": self.context.fence})
         while True:
-            if self.context.armed():
-                await client.publish(f"corrigible/{self.context.agent}/alive", body, qos=0)
             await asyncio.sleep(self.lease / 3)
+            await self._say_alive(client)
+
+    async def _say_alive(self, client: DurableClient) -> None:
+        if self.lease and self.context.armed():
+            body = msgspec.json.encode({"for": self.lease, "fence": self.context.fence})
+            properties = Properties(PacketTypes.PUBLISH)
+            properties.MessageExpiryInterval = math.ceil(self.lease)  # some brokers keep QoS 0, too, for who is away
+            await client.publish(f"corrigible/{self.context.agent}/alive", body, qos=0, properties=properties)
 
     # --- Actuator
 

@@ -12,9 +12,10 @@ import itertools
 import random
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aiomqtt
 import msgspec
@@ -41,6 +42,8 @@ class Heard:
     topic: str
     payload: bytes
     properties: dict[str, str]
+    retained: bool = False  # the broker has kept it from before
+    at: float = field(default_factory=time.monotonic)
 
 
 class Actor:
@@ -165,7 +168,8 @@ class Actor:
                     self._unacknowledged[identity].set()
             return
         pairs = getattr(message.properties, "UserProperty", ()) or ()
-        self._heard.put_nowait(Heard(topic, body, {str(key): str(value) for key, value in pairs}))
+        told = {str(key): str(value) for key, value in pairs}
+        self._heard.put_nowait(Heard(topic, body, told, retained=message.retain))
 
 
 def _ids(payload: bytes) -> list[str]:

@@ -47,7 +47,7 @@ class Control:
         if topic == f"{self._own}applied":
             await self._settle(said)
         elif topic == f"{self._own}kill":
-            self._switch(said)
+            self._switch(said, retained=message.retain)
         elif matches(topic, self.feedback) and not topic.endswith("/response"):
             await self._judged(message)
         else:
@@ -106,11 +106,14 @@ class Control:
         if isinstance(value, dict) and isinstance(value.get("cmd_id"), str):
             await self._applied(value["cmd_id"], str(value.get("error") or ""))
 
-    def _switch(self, said: bytes) -> None:
+    def _switch(self, said: bytes, *, retained: bool) -> None:
         """The kill switch: only a clear `off` takes it off; an empty message is how a retained one is deleted."""
         if not said:
             return
         on = said.strip(b'" \n').lower() not in OFF
+        if retained and not on:  # an old one, kept by the broker: the switch may be pulled since
+            log.warning("a retained `off` does not lift the kill switch; publish it without retain")
+            return
         log.warning("kill switch by MQTT", on=on)
         try:
             self._kill(on)

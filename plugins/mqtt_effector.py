@@ -23,7 +23,9 @@ from plugins.mqtt_actor import Actor, Heard
 from runtime.disk import sync
 
 KEPT = 4096  # newest commands that are remembered; far more than are under way at once
+EXACT = 2**53  # from here on a JSON number may be another than was sent
 UNCERTAIN = "it was begun before a restart, and nobody knows whether it was done"
+ALONE = "the agent has not said in time that it is alive: the device is in its safe state"
 State = Literal["begun", "done", "failed"]
 
 log = structlog.get_logger("effector")
@@ -86,7 +88,8 @@ class Memory:
 
 
 class Effector:
-    """One device. `carry_out` raises if it could not be done; `make_safe` is called when a lease has run out."""
+    """One device. `carry_out` raises if it could not be done. With `make_safe` the device has a lease: it is called at the start and
+    when the lease has run out, and no command is carried out from then on until the agent says again that it is alive."""
 
     def __init__(
         self, actor: Actor, *, agent: str, memory: Path, carry_out: Callable[[Heard], Awaitable[None]],
@@ -97,25 +100,25 @@ class Effector:
         self._memory = Memory(memory)
         self._carry_out, self._make_safe = carry_out, make_safe
         self._clock = clock
-        self._until: float | None = None  # monotonic; the lease ends then
+        self._until: float | None = None  # monotonic; the lease ends then. None: it has ended, or never began
 
     async def run(self) -> None:
-        """Until cancelled. The actor has to be subscribed to the device's topic, and to `corrigible/<agent>/alive` for a lease."""
+        """Until cancelled. The actor has to be subscribed to the device's topic, and to `corrigible/<agent>/alive` for a lease.
+        A lease that runs out while a command is carried out makes safe after it."""
+        told: asyncio.Queue[Heard] = asyncio.Queue()
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen(told), name="effector")
+            if self._make_safe is not None:  # nobody knows what was before, nor whether there is an agent
+                await self._make_safe()
             while True:
+                await self._lapse()
                 left = None if self._until is None else max(0.0, self._until - time.monotonic())
                 try:
                     async with asyncio.timeout(left):
-                        heard = await self._actor.hear()
+                        heard = await told.get()
                 except TimeoutError:
-                    self._until = None
-                    log.warning("the agent is silent: going to the safe state")
-                    if self._make_safe is not None:
-                        await self._make_safe()
                     continue
-                if heard.topic == self._alive:
-                    self._renew(heard)
-                elif heard.properties.get("cmd_id"):
+                if heard.topic != self._alive and heard.properties.get("cmd_id"):
                     problem = await self.take(heard)
                     answer = {"cmd_id": heard.properties["cmd_id"], **({"error": problem} if problem else {})}
                     group.create_task(self._actor.send(self._applied, answer), name="tell what was done")
@@ -134,6 +137,9 @@ class Effector:
             return f"its fence {fence:.0f} is older than {self._memory.fence}: it comes from an agent that was replaced"
         if self._clock() >= _number(told.get("not_after"), default=float("inf")):
             return "it came too late"
+        if not self._leased:  # noted, for we have said that it failed: a copy of it must not be carried out later
+            self._memory.note(Entry(fence=int(fence), cmd_id=identity, state="failed", why=ALONE))
+            return ALONE
         self._memory.note(Entry(fence=int(fence), cmd_id=identity, state="begun"))
         try:
             await self._carry_out(heard)
@@ -144,12 +150,39 @@ class Effector:
         self._memory.note(Entry(fence=int(fence), cmd_id=identity, state="done"))
         return ""
 
+    @property
+    def _leased(self) -> bool:
+        """Whether the agent lives, as far as we know; without a lease nobody asks."""
+        return self._make_safe is None or (self._until is not None and time.monotonic() < self._until)
+
+    async def _listen(self, told: asyncio.Queue[Heard]) -> None:
+        """Beside the commands: one that takes long holds up no sign of life."""
+        while True:
+            heard = await self._actor.hear()
+            if heard.topic == self._alive:
+                self._renew(heard)
+            told.put_nowait(heard)  # a sign of life, too: the end of the lease is another now
+
     def _renew(self, heard: Heard) -> None:
-        """The agent is there, for so many seconds more."""
+        """The agent is there, for so many seconds more. What the broker kept of it, or one that was replaced, says nothing."""
+        if heard.retained or self._make_safe is None:
+            return
         with suppress(msgspec.MsgspecError):
             alive = msgspec.json.decode(heard.payload, type=dict[str, float])
-            if alive.get("for", 0.0) > 0 and alive.get("fence", 0.0) >= self._memory.fence:
-                self._until = time.monotonic() + alive["for"]
+            fence = alive.get("fence", 0.0)
+            if alive.get("for", 0.0) <= 0 or not self._memory.fence <= fence < EXACT:
+                return
+            if fence > self._memory.fence:
+                self._memory.note(Entry(fence=int(fence)))
+            self._until = heard.at + alive["for"]
+
+    async def _lapse(self) -> None:
+        """Into the safe state, once, when the lease has run out."""
+        if self._make_safe is None or self._until is None or self._leased:
+            return
+        self._until = None
+        log.warning("the agent is silent: going to the safe state")
+        await self._make_safe()
 
 
 def _number(text: str | None, default: float = 0.0) -> float:

@@ -261,7 +261,8 @@ async def opened(
 
 @asynccontextmanager
 async def offline(config: Config) -> AsyncIterator[Control]:
-    """What may be asked with the daemon down: takes the lock, opens the journal, starts no plugin, no broker, no model."""
+    """What may be asked with the daemon down: takes the lock, opens the journal, starts no plugin, no broker, no model. Isolated
+    plugins are introduced all the same, each by its process, and ended: modes and feedback need to know what tools they offer."""
     quiet = config.model_copy(update={"broker": config.broker.model_copy(update={"mode": "none"})})
     async with opened(quiet, worker=False) as app:
         await app.doubts.restore()

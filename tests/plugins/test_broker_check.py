@@ -24,6 +24,7 @@ from tests.plugins.test_mqtt_client import connected, free_port
 DURABLE = {
     "persistence": "true", "autosave_on_changes": "true", "autosave_interval": "1", "max_queued_messages": "0"
 }  # fmt: skip
+SQLITE = {"persistence": "false", "plugin": "/usr/lib/mosquitto_persist_sqlite.so"}
 mosquitto_only = pytest.mark.skipif("mosquitto" not in kinds(), reason="mosquitto is not installed")
 
 
@@ -42,6 +43,17 @@ mosquitto_only = pytest.mark.skipif("mosquitto" not in kinds(), reason="mosquitt
         ({"max_queued_messages": ""}, "1000 messages at most", "max_queued_messages 0"),
         ({"max_queued_messages": "50"}, "50 messages at most", "max_queued_messages 0"),
         ({"message_size_limit": "1000"}, "over 1000 bytes", f"message_size_limit {PACKET}"),
+        (SQLITE, "what its disk had not got", "plugin_opt_flush_period 1"),
+        (
+            SQLITE | {"plugin_opt_sync": "normal", "plugin_opt_flush_period": "1"},
+            "its disk",
+            "plugin_opt_flush_period 1",
+        ),
+        (
+            SQLITE | {"plugin_opt_sync": "full", "plugin_opt_flush_period": "60"},
+            "up to 60 s of messages",
+            "plugin_opt_flush_period 1",
+        ),
         ({"max_packet_size": "2000"}, "over 2000 bytes", f"max_packet_size {PACKET}"),
     ],
 )
@@ -58,7 +70,8 @@ def test_each_setting_has_its_sentence(changed: dict[str, str], says: str, mends
         {},
         {"autosave_on_changes": "false"},  # every second
         {"message_size_limit": "0", "max_packet_size": str(PACKET)},
-        {"persistence": "false", "plugin": "/usr/lib/mosquitto_persist_sqlite.so"},
+        SQLITE | {"plugin_opt_sync": "full"},
+        SQLITE | {"plugin_opt_sync": "Extra", "plugin_opt_flush_period": "1"},
     ],
 )
 def test_a_durable_one_hears_nothing(changed: dict[str, str]) -> None:
@@ -100,6 +113,16 @@ def test_the_file_is_found_where_it_belongs_to_the_broker(tmp_path: Path) -> Non
     assert found(host="192.0.2.1", settings_file="/mnt/m.conf") == Path("/mnt/m.conf")
     part.write_text("listener\nlistener 18x4\nport \n")
     assert found(host="::1", port=1883) == path
+
+
+@pytest.mark.parametrize("key", ["plugin", "global_plugin"])
+def test_its_sqlite_plugin_is_found_among_others(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "mosquitto.conf"
+    path.write_text(
+        f"{key} /x/mosquitto_persist_sqlite.so\nmax_queued_messages 0\nplugin /x/mosquitto_dynamic_security.so\n"
+    )
+    (text,) = of_settings(broker_check.read(path), "m.conf")
+    assert "plugin_opt_sync full" in text
 
 
 def test_a_file_that_was_named_and_cannot_be_read_is_a_finding(tmp_path: Path) -> None:

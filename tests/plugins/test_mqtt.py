@@ -124,6 +124,19 @@ async def test_the_kill_topic_is_a_switch_that_only_a_clear_word_takes_off(broke
     assert switched == [True, True, True, False, False, True, False]
 
 
+@pytest.mark.parametrize(("kept", "pulled"), [("off", [True]), ("on", [True, True])])
+async def test_what_the_broker_kept_of_the_kill_topic_pulls_and_never_lifts(
+    broker: Broker, tmp_path: Path, kept: str, pulled: list[bool]
+) -> None:
+    plugin, switched = made(broker, tmp_path), list[bool]()
+    plugin.context = replace(plugin.context, kill=switched.append)
+    async with DurableClient(broker.config, identifier="person") as person:
+        await person.publish("corrigible/test/kill", kept, qos=1, retain=True)
+    async with running(plugin, opened()), producer(broker) as house:
+        await house.send("corrigible/test/kill", "on")  # after the kept one, which comes with the subscription
+    assert switched == pulled
+
+
 async def test_what_the_guard_stops_is_not_sent_again(broker: Broker, tmp_path: Path) -> None:
     plugin, asked = made(broker, tmp_path), list[Command]()
 

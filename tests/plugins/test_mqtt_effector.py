@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from plugins.broker import Broker
 from plugins.mqtt import Mqtt
 from plugins.mqtt_actor import Actor, Heard
+from plugins.mqtt_client import DurableClient
 from plugins.mqtt_device import Device
 from plugins.mqtt_effector import UNCERTAIN, Effector, Memory
 from runtime.messages import Action, Command
@@ -131,6 +132,18 @@ async def test_a_late_confirmation_reaches_the_runtime(broker: Broker, tmp_path:
     assert settled == [("cm-9", "")]
 
 
+@pytest.mark.parametrize(("lease", "status"), [(0.0, "failed"), (60.0, "applied")])
+async def test_a_device_with_a_lease_obeys_an_agent_that_says_it_lives(
+    broker: Broker, tmp_path: Path, lease: float, status: str
+) -> None:
+    plugin, rung = _plugin(broker, tmp_path, lease=lease), list[Heard]()
+    async with DurableClient(broker.config, identifier="past") as past:
+        await past.publish("corrigible/test/alive", b'{"for": 60.0, "fence": 9}', qos=1, retain=True)
+    async with _device(broker, tmp_path, rung, _nothing), running(plugin, opened()):
+        outcome = await plugin.act(_command())
+    assert (outcome.status, len(rung)) == (status, int(status == "applied"))
+
+
 @pytest.mark.parametrize("armed", [True, False])
 async def test_a_lease_that_is_not_renewed_ends_in_the_safe_state(broker: Broker, tmp_path: Path, armed: bool) -> None:
     plugin, safe, now = _plugin(broker, tmp_path, lease=0.6), asyncio.Event(), {"armed": True}
@@ -142,10 +155,15 @@ async def test_a_lease_that_is_not_renewed_ends_in_the_safe_state(broker: Broker
     async with _device(broker, tmp_path, [], make_safe) as effector:
         async with running(plugin, opened()):
             await until(lambda: effector._until is not None)
+            safe.clear()  # it was made safe at its start
             if not armed:
                 now["armed"] = False
                 await safe.wait()
         await safe.wait()
+
+
+async def _nothing() -> None:
+    """Safe as it is."""
 
 
 def _plugin(broker: Broker, folder: Path, lease: float = 0.0) -> Mqtt:

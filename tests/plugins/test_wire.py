@@ -144,7 +144,9 @@ async def test_a_state_echo_ends_a_command(broker: Broker, tmp_path: Path) -> No
 
 async def test_the_agent_says_that_it_is_alive_as_written(broker: Broker, tmp_path: Path) -> None:
     async with house(broker, tmp_path) as home:
-        assert json.loads(bytes((await home.hears(f"{AGENT}/alive")).payload)) == EXAMPLES["alive"]
+        heard = await home.hears(f"{AGENT}/alive")
+        assert json.loads(bytes(heard.payload)) == EXAMPLES["alive"]
+        assert 0 < getattr(heard.properties, "MessageExpiryInterval", 0) <= EXAMPLES["alive"]["for"]
 
 
 async def test_our_own_device_takes_the_command_as_written(broker: Broker, tmp_path: Path) -> None:
@@ -170,6 +172,69 @@ async def test_our_own_device_takes_the_command_as_written(broker: Broker, tmp_p
     assert "too late" in await gives(cmd_id="cm-3")
     valve.close()
     assert done == ["cm-1"]
+
+
+class Line:
+    """Stands for the device's connection."""
+
+    def __init__(self) -> None:
+        self.heard: asyncio.Queue[Heard] = asyncio.Queue()
+        self.said: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+        self.hear = self.heard.get
+
+    async def send(self, topic: str, value: dict[str, str]) -> None:
+        self.said.put_nowait(value)
+
+    async def command(self, identity: str) -> str:
+        """What was in the way."""
+        properties = EXAMPLES["command-properties"] | {"cmd_id": identity}
+        self.heard.put_nowait(Heard(VALVE.topic, json.dumps(EXAMPLES["command"]).encode(), properties))
+        async with asyncio.timeout(20):
+            return (await self.said.get()).get("error", "")
+
+    def alive(self, changed: dict[str, float] | None = None, *, retained: bool = False) -> None:
+        body = json.dumps(EXAMPLES["alive"] | (changed or {})).encode()
+        self.heard.put_nowait(Heard(f"{AGENT}/alive", body, {}, retained=retained))
+
+
+async def test_our_own_device_with_a_lease_obeys_only_an_agent_that_lives(broker: Broker, tmp_path: Path) -> None:
+    done, line = list[str](), Line()
+    safe: asyncio.Queue[None] = asyncio.Queue()
+    actor: Any = line
+
+    async def carry_out(heard: Heard) -> None:
+        done.append(heard.properties["cmd_id"])
+
+    async def make_safe() -> None:
+        safe.put_nowait(None)
+
+    valve = Effector(
+        actor, agent="test", memory=tmp_path / "valve.log", carry_out=carry_out, make_safe=make_safe, clock=lambda: 0.0
+    )
+    running = asyncio.create_task(valve.run())
+    async with asyncio.timeout(20):
+        await safe.get()  # from the start
+        assert "safe state" in await line.command("cm-1")
+        line.alive(retained=True)
+        assert "safe state" in await line.command("cm-2")
+        line.alive({"fence": 6})
+        assert "safe state" in await line.command("cm-3")
+        line.alive()
+        assert [await line.command("cm-4"), done] == ["", ["cm-4"]]
+        assert "safe state" in await line.command("cm-1")  # a copy of what was said to have failed
+        line.alive({"for": 0.01})
+        await safe.get()
+        assert "safe state" in await line.command("cm-5")
+        line.alive({"fence": 8})
+        await line.command("cm-6")  # it has the smaller fence
+        line.alive({"for": 0.01, "fence": 8})
+        await safe.get()
+        line.alive()  # of the agent that was replaced
+        await line.command("cm-7")
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    valve.close()
+    assert done == ["cm-4"]
 
 
 def test_every_example_is_used_and_every_topic_of_ours_is_named(broker: Broker) -> None:
