@@ -135,6 +135,8 @@ class Effector:
             return {"done": "", "begun": UNCERTAIN, "failed": before.why}[before.state]
         if (fence := _number(told.get("fence"))) < self._memory.fence:
             return f"its fence {fence:.0f} is older than {self._memory.fence}: it comes from an agent that was replaced"
+        if not fence < EXACT:
+            return f"its fence {told['fence'][:20]!r} is none"
         if self._clock() >= _number(told.get("not_after"), default=float("inf")):
             return "it came too late"
         if not self._leased:  # noted, for we have said that it failed: a copy of it must not be carried out later

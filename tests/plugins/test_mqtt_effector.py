@@ -208,3 +208,12 @@ def _command(seconds: float = 20.0) -> Command:
         id="cm-1", decision_id="de-1", actuator="bell", action=Action(tool="bell", arguments={"level": "ring"}),
         expires_at=now + seconds, at=now, once=True,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("fence", ["inf", "nan", "1e300"])
+async def test_a_fence_that_is_no_number_is_an_answer(tmp_path: Path, fence: str) -> None:
+    rig = Rig(tmp_path)
+    assert "is none" in await rig.effector.take(
+        Heard("home/hall/bell/set", b"ring", {"cmd_id": "cm-1", "fence": fence})
+    )
+    assert rig.effects == []
