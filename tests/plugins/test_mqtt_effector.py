@@ -217,3 +217,4 @@ async def test_a_fence_that_is_no_number_is_an_answer(tmp_path: Path, fence: str
         Heard("home/hall/bell/set", b"ring", {"cmd_id": "cm-1", "fence": fence})
     )
     assert rig.effects == []
+    rig.effector.close()
