@@ -22,11 +22,11 @@ async def test_a_release_is_one_commit_and_flips_the_pointer(tmp_path: Path, mon
         puts: list[tuple[Message, ...]] = []
         put = p.journal.put
 
-        async def recording(*messages: Message) -> int:
+        async def recording(*messages: Message, patient: bool = False) -> int:
             puts.append(messages)
             if any(isinstance(message, Release) for message in messages):
                 assert p.serving.adapter == "base", "it served before the journal said so"
-            return await put(*messages)
+            return await put(*messages, patient=patient)
 
         monkeypatch.setattr(p.journal, "put", recording)
         ended = await p.cycle()
@@ -46,10 +46,10 @@ async def test_a_release_that_is_not_committed_does_not_serve(tmp_path: Path, mo
         p.trainer_makes(1.0)
         put = p.journal.put
 
-        async def full_disk(*messages: Message) -> int:
+        async def full_disk(*messages: Message, patient: bool = False) -> int:
             if any(isinstance(message, Release) for message in messages):
                 raise Unavailable("the disk is full")
-            return await put(*messages)
+            return await put(*messages, patient=patient)
 
         monkeypatch.setattr(p.journal, "put", full_disk)
         ended = await p.cycle()
