@@ -114,6 +114,8 @@ class Perception:
 
     def _waits(self, observation: Observation) -> bool:
         """For the end of its scope's quiet time: marked as perceived now, a kill would forget what it changed."""
+        if not self._held:
+            return False
         scopes = [scope for scope, held in self._held.items() if held.id == observation.id]
         topic = self._scope(self._named(observation.topic))
         scope = topic if topic in self._held else next(iter(scopes), None)
