@@ -35,6 +35,7 @@ from runtime.control import Control
 from runtime.errors import CorrigibleError, Unwritable
 from runtime.guard import Guard
 from runtime.isolation import loading as isolation
+from runtime.isolation import recall
 from runtime.isolation.remote import Remote
 from runtime.journal import AGAIN, Journal, anchor, backups, lock, rescue, retention
 from runtime.journal.anchor import Anchors
@@ -215,12 +216,12 @@ class App(Parts):
 
 @asynccontextmanager
 async def opened(
-    config: Config, extra: Sequence[Plugin] = (), *, worker: bool = True, boots: Boots | None = None, safe: str = ""
+    config: Config, extra: Sequence[Plugin] = (), *, live: bool = True, boots: Boots | None = None, safe: str = ""
 ) -> AsyncIterator[App]:
     """Lock, journal, broker, plugins (and `extra` ones) and policy worker, wired; closed in the reverse order.
 
-    Without `worker` no model is started: enough for what only concerns the journal. `safe` is a reason for safe mode; `boots`, which
-    counts this start, may have one, too."""
+    Unless it is to be `live`, no model and no isolated plugin is started: enough for what concerns the journal. `safe` is a reason
+    for safe mode; `boots`, which counts this start, may have one, too."""
     config.agent.data.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         stack.enter_context(lock.hold(config.agent.data))
@@ -245,12 +246,12 @@ async def opened(
             notice=lambda kind, text: app.notices.tell(kind, text),
             broker=broker.config if broker else config.broker.model_copy(update={"mode": "none"}),
         )  # fmt: skip
-        apart = await isolation.introduced(config.plugin, context)
+        apart = await _apart(config, context, journal, live)
         for remote in apart.values():
             stack.push_async_callback(remote.stop)
         plugins = [*loading.load(config.plugin, context, apart), *extra]
         policy = Policy(config.policy, config.agent.data, config.agent.instruction)
-        if worker and not safe:
+        if live and not safe:
             await stack.enter_async_context(policy)
         switched = {} if rules_missing else await journal.metadata(MODES_KEY) or {}
         app = App(config, journal, policy, plugins, broker, switched, guard, safe)
@@ -261,10 +262,9 @@ async def opened(
 
 @asynccontextmanager
 async def offline(config: Config) -> AsyncIterator[Control]:
-    """What may be asked with the daemon down: takes the lock, opens the journal, starts no plugin, no broker, no model. Isolated
-    plugins are introduced all the same, each by its process, and ended: modes and feedback need to know what tools they offer."""
+    """What may be asked with the daemon down: takes the lock, opens the journal, starts no plugin, no broker, no model."""
     quiet = config.model_copy(update={"broker": config.broker.model_copy(update={"mode": "none"})})
-    async with opened(quiet, worker=False) as app:
+    async with opened(quiet, live=False) as app:
         await app.doubts.restore()
         await app.apprentice.restore()
         await app.restore_taught()
@@ -352,6 +352,15 @@ async def _watchdog(app: App) -> None:
         if app.journal.alive:
             systemd.notify("WATCHDOG=1")
         await asyncio.sleep(WATCHDOG)
+
+
+async def _apart(config: Config, context: Context, journal: Journal, live: bool) -> dict[int, Remote]:
+    """The isolated plugins: running, or as they were."""
+    if not live:
+        return await recall.recalled(config.plugin, context, journal)
+    apart = await isolation.introduced(config.plugin, context)
+    await recall.keep(journal, apart.values())
+    return apart
 
 
 async def _fence(journal: Journal) -> int:

@@ -71,11 +71,9 @@ async def test_a_plugins_notice_is_in_the_status_that_a_person_sees(
     """Through the real daemon, without a model: from a plugin's context to the terminal, and there again after a restart."""
     settings = config.load(None, agent={"data": tmp_path}, broker={"mode": "none"})
     monkeypatch.chdir(tmp_path)
-    async with application.opened(
-        settings.model_copy(update={"plugin": [{"use": "quiet_hours"}]}), worker=False
-    ) as app:
+    async with application.opened(settings.model_copy(update={"plugin": [{"use": "quiet_hours"}]}), live=False) as app:
         app.plugins[0].context.notice("session_lost", "the broker has forgotten")
-    async with application.opened(settings, worker=False) as app:
+    async with application.opened(settings, live=False) as app:
         found = await app.control.looking.status()
     assert [notice["text"] for notice in found["notices"]] == ["the broker has forgotten"]
     asking._alarms(found)

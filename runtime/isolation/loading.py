@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,22 @@ HOME = "plugins"  # under the data directory: each has one of its own there
 log = structlog.get_logger("isolation")
 
 
-async def introduced(entries: Sequence[dict[str, Any]], context: Context) -> dict[int, Plugin]:
+async def introduced(entries: Sequence[dict[str, Any]], context: Context) -> dict[int, Remote]:
     """The isolated ones by the number of their table, each heard about what it is; one that cannot be had says why in its state
     and harms nobody. Raises BadConfig for a table that cannot be used."""
-    apart = [(n, _remote(n, entry, context)) for n, entry in enumerate(entries, start=1) if plugins.isolated(entry)]
+    apart = remotes(entries, context)
     try:
-        made = await asyncio.gather(*(_introduce(*one) for _, one in apart))
-        _no_two_own_an_actuator(made)
+        await asyncio.gather(*(_introduce(remote) for remote in apart.values()))
+        _no_two_own_an_actuator(apart.values())
     except BaseException:
-        await asyncio.gather(*(remote.stop() for _, (remote, _) in apart))
+        await asyncio.gather(*(remote.stop() for remote in apart.values()))
         raise
-    return {number: plugin for (number, _), plugin in zip(apart, made, strict=True)}
+    return apart
+
+
+def remotes(entries: Sequence[dict[str, Any]], context: Context) -> dict[int, Remote]:
+    """The isolated ones by the number of their table, of which nothing is known yet. Raises BadConfig."""
+    return {n: _remote(n, entry, context) for n, entry in enumerate(entries, start=1) if plugins.isolated(entry)}
 
 
 async def checked(entries: Sequence[dict[str, Any]], context: Context) -> list[Plugin]:
@@ -46,7 +51,7 @@ async def checked(entries: Sequence[dict[str, Any]], context: Context) -> list[P
     apart = await introduced(entries, context)
     try:
         for remote in apart.values():
-            if isinstance(remote, Remote) and remote.failure:
+            if remote.failure:
                 raise BadConfig(f"plugin {remote.name!r} cannot be used: {remote.failure}")
         return plugins.load(entries, context, apart)
     finally:
@@ -54,7 +59,7 @@ async def checked(entries: Sequence[dict[str, Any]], context: Context) -> list[P
             await remote.stop()
 
 
-def _remote(number: int, entry: dict[str, Any], context: Context) -> tuple[Remote, Permissions]:
+def _remote(number: int, entry: dict[str, Any], context: Context) -> Remote:
     where = f"[[plugin]] number {number}"
     target = plugins.target(str(entry.get("use", "")), where)
     name = str(entry.get("name") or target.rpartition(":")[2])
@@ -70,25 +75,23 @@ def _remote(number: int, entry: dict[str, Any], context: Context) -> tuple[Remot
         name=name, entry=keys, agent=context.agent, data=str(home), broker=_broker(context.broker, may),
         zone=_zone(context), confinement=_confinement(may, name, target, home, context.broker),
     )  # fmt: skip
-    return of_roles(may.roles)(name, target, setup, may), may
+    return of_roles(may.roles)(name, target, setup, may)
 
 
-async def _introduce(remote: Remote, may: Permissions) -> Remote:
-    """As the class that its roles make of it. What fails here is no reason to stop the daemon."""
+async def _introduce(remote: Remote) -> None:
+    """What fails here is no reason to stop the daemon."""
     try:
         found = await remote.introduce()
     except CorrigibleError as error:
         remote.failure = str(error)
         log.error("a plugin cannot be used", plugin=remote.name, reason=remote.failure)
-        return remote
-    remote.__class__ = of_roles(found.roles)
+        return
     remote.adopt(found)
     if found.lacking:
         log.warning("this machine cannot confine a plugin wholly", plugin=remote.name, lacking="; ".join(found.lacking))
-    return remote
 
 
-def _no_two_own_an_actuator(made: Sequence[Remote]) -> None:
+def _no_two_own_an_actuator(made: Iterable[Remote]) -> None:
     owners: dict[str, str] = {}
     for remote in made:
         named = {tool.actuator for row in remote.tools().values() for tool in row if tool.actuator}

@@ -69,6 +69,7 @@ class Remote(Plugin):
         self._link: Link | None = None
         self._endings: set[asyncio.Future[None]] = set()
         self._tools: dict[str, tuple[Tool, ...]] = {}
+        self.said: Described | None = None  # what it is
         self._recent: deque[float] = deque(maxlen=REJECTIONS)
         self._budget = Budget(permissions.rate)
         self.lacking: list[str] = []  # of its confinement, what this machine cannot do
@@ -96,7 +97,14 @@ class Remote(Plugin):
         return found
 
     def adopt(self, found: Described) -> None:
-        self._tools = found.tools
+        """Be of the class that its roles make of it."""
+        self.__class__ = of_roles(found.roles)
+        self._tools, self.said = found.tools, found
+
+    def recall(self, found: Described | None) -> None:
+        """Be what it was when it last lived, without a process; nothing of what is not allowed any more."""
+        if found is not None and self._may.misfit(found.roles, found.tools) is None:
+            self.adopt(found)
 
     async def live(self, emit: Emit) -> None:
         """Start, sense if it is a sensor, and stay until the process ends. Raises what it ended of."""

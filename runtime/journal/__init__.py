@@ -48,6 +48,7 @@ from runtime.payload import quarantined_feedback
 COMMANDED = 100  # newest commands of an actuator that are looked at again after a restart
 TURNS_PAGE = 1000  # decisions read at once, so that nobody who writes waits long
 AGAIN = 0.5  # seconds between two tries while the disk takes nothing
+TRANSITIONS = 10_000  # changes of how the daemon stands that are kept; a flapping device makes a few a minute
 CURVE_WINDOW = 50  # judged decisions an accuracy point of the page looks back over
 M = TypeVar("M", bound=Message)
 
@@ -60,6 +61,11 @@ class Settled(NamedTuple):
     since: int  # the first number of which this is news
     upto: int
     gaps: tuple[Gap, ...]  # new ones, then those that were filled
+
+
+def _metadatum(key: str, value: Any) -> Row:
+    sql = "INSERT INTO metadata VALUES (:key, :value) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+    return sql, {"key": key, "value": json_of(value)}
 
 
 def named_queries() -> dict[str, str]:
@@ -198,12 +204,14 @@ class Journal:
         await self._put([*(row(percept) for percept in percepts), (mark, {"ids": ids})], patient=True)
 
     async def set_metadata(self, key: str, value: Any, *, patient: bool = False) -> None:
-        sql = "INSERT INTO metadata VALUES (:key, :value) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
-        await self._put([(sql, {"key": key, "value": json_of(value)})], patient=patient)
+        await self._put([_metadatum(key, value)], patient=patient)
 
     async def add_transition(self, row: dict[str, Any]) -> None:
-        """How the daemon stands has changed: a row of its own, never written over."""
-        await self.set_metadata(f"transition {row['at']:017.6f}", row)
+        """How the daemon stands has changed: a row of its own; the oldest of too many goes."""
+        sql = """DELETE FROM metadata WHERE key > 'transition ' AND key <= (SELECT key FROM metadata
+                 WHERE key > 'transition ' AND key < 'transition:' ORDER BY key DESC LIMIT 1 OFFSET :kept)"""
+        added = _metadatum(f"transition {row['at']:017.6f}", row)
+        await self._put([added, (sql, {"kept": TRANSITIONS})], patient=False)
 
     async def transitions(self, limit: int = 20) -> list[dict[str, Any]]:
         """The newest first."""

@@ -236,9 +236,10 @@ SELECT scope, text FROM (
   SELECT scope, text, seq FROM percept WHERE synthetic = 0 AND at <= :until ORDER BY seq DESC LIMIT :among
 ) GROUP BY scope, text ORDER BY max(seq) DESC;
 
--- How the daemon stood and stands (`runtime.condition`), newest first.
+-- What a person ought to know (`runtime.notices`), newest first.
 -- name: notices
 SELECT value FROM metadata WHERE key > 'notice ' AND key < 'notice!' ORDER BY value ->> 'at' DESC LIMIT :limit;
 
+-- How the daemon stood and stands (`runtime.condition`), newest first.
 -- name: transitions
 SELECT value FROM metadata WHERE key > 'transition ' AND key < 'transition:' ORDER BY key DESC LIMIT :limit;

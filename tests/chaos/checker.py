@@ -1,7 +1,7 @@
 """The verdict: a pure function over histories and journal. What producers and actuators saw must be what is written.
 
 I1 what was acknowledged is stored; I2 once; I3 what was sent arrived; I4 and I5 work has an end; I6 no effect twice, none
-invented; I7 nothing after its time; I8 no state an event; I11 nothing outside the envelope and nothing unwritten; `accounts`: stored and
+invented; I7 nothing after its time; I8 no state an event; I9 no decision of weights that were changed; I11 nothing outside the envelope and nothing unwritten; `accounts`: stored and
 quarantined are the sent ones, to the message; `faults`: every fault left evidence and was got over.
 """
 
@@ -14,7 +14,7 @@ from typing import TypeVar
 from runtime.journal.doctor import NAMED, Finding
 from runtime.messages import Message
 from tests.chaos.facts import Facts
-from tests.chaos.history import Acked, Effect, Fault, Kept, Left, Received, Record, Sent, Synced
+from tests.chaos.history import Acked, Effect, Fault, Kept, Left, Received, Record, Sent, Spoilt, Synced
 
 LATE = 3.0  # seconds on the wire that are nobody's fault: the links' delays and a stopped process
 ENDS = frozenset(("applied", "sent", "refused", "expired", "failed", "uncertain", "denied"))
@@ -40,6 +40,7 @@ def check(records: Sequence[Record], facts: Facts, envelope: Envelope) -> list[F
         ("I6", "no effect twice and none that is only said", lambda: doubled(records, facts)),
         ("I7", "nothing was sent after it had expired", lambda: late(records, envelope.lives)),
         ("I8", "what the broker retains is a state and wakes nobody", lambda: replayed(records, facts)),
+        ("I9", "no decision is made by weights that were changed on the disk", lambda: spoilt(records, facts)),
         ("I11", "every command was written before and inside the envelope", lambda: outside(records, facts, envelope)),
         ("accounts", "sent = stored + quarantined + still on the way", lambda: unaccounted(records, facts)),
         ("sync", "no acknowledgement before its commit was forced to the disk", lambda: unsynced(records)),
@@ -143,6 +144,14 @@ def replayed(records: Sequence[Record], facts: Facts) -> Iterable[str]:
     for kept in of(records, Kept):
         if kept.payload in facts.waking:
             yield f"{kept.payload.decode(errors='replace')} was decided on, and nobody said it now"
+
+
+def spoilt(records: Sequence[Record], facts: Facts) -> Iterable[str]:
+    """I9: after the daemon was started again, for what it holds in memory is what was trained."""
+    for one in of(records, Spoilt):
+        since = [place for place, adapter in facts.taught if adapter == one.adapter and place > one.decisions]
+        if since:
+            yield f"adapter {one.adapter} made {len(since)} decisions after its file was changed"
 
 
 def outside(records: Sequence[Record], facts: Facts, envelope: Envelope) -> Iterable[str]:

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from runtime.messages import Message
 
@@ -17,6 +18,8 @@ UNDECIDED = "SELECT p.id FROM percept p LEFT JOIN decision d ON d.percept_id = p
 UNANSWERED = """SELECT d.id FROM decision d WHERE NOT EXISTS (SELECT 1 FROM command c WHERE c.decision_id = d.id)
     AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.decision_id = d.id)"""
 OPEN = "SELECT c.id FROM command c WHERE NOT EXISTS (SELECT 1 FROM outcome o WHERE o.command_id = c.id)"
+
+TAUGHT = "SELECT seq, adapter FROM decision WHERE adapter != 'base'"
 
 
 class Commanded(Message, frozen=True, kw_only=True):
@@ -36,6 +39,7 @@ class Facts(Message, frozen=True, kw_only=True):
     undecided: tuple[str, ...] = ()  # percepts
     unanswered: tuple[str, ...] = ()  # decisions without command and outcome
     commands: tuple[Commanded, ...] = ()
+    taught: tuple[tuple[int, str], ...] = ()  # decisions of an adapter: their place and its id
 
 
 def read(path: Path) -> Facts:
@@ -54,6 +58,7 @@ def read(path: Path) -> Facts:
             undecided=column(UNDECIDED),
             unanswered=column(UNANSWERED),
             commands=tuple(_commands(base)),
+            taught=tuple(base.execute(TAUGHT)),
         )
 
 
@@ -90,3 +95,42 @@ def at_rest(path: Path) -> bool:
     """Whether everything that came in has its end. Asked while devices listen in the same process: it must not take long."""
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as base:
         return not any(base.execute(f"{sql} LIMIT 1").fetchone() for sql in (UNPERCEIVED, UNDECIDED, UNANSWERED, OPEN))
+
+
+def newest_decision(path: Path) -> tuple[str, str] | None:
+    """Its id and scope."""
+    found = _one(path, "SELECT id, scope FROM decision ORDER BY seq DESC LIMIT 1")
+    return tuple(found) if found else None
+
+
+def decisions(path: Path) -> int:
+    """The place of the newest one."""
+    return int((_one(path, "SELECT coalesce(max(seq), 0) FROM decision") or (0,))[0])
+
+
+def decided_by(path: Path, adapter: str) -> bool:
+    return _one(path, "SELECT 1 FROM decision WHERE adapter = ? LIMIT 1", adapter) is not None
+
+
+def newest_cycle(path: Path) -> tuple[str, str, str]:
+    """Id, state and reason; empty without any."""
+    return _one(path, "SELECT id, state, reason FROM cycle ORDER BY seq DESC LIMIT 1") or ("", "", "")
+
+
+def waiting(path: Path) -> int:
+    """Percepts without a decision."""
+    return int((_one(path, f"SELECT count(*) FROM ({UNDECIDED})") or (0,))[0])
+
+
+def serving(path: Path) -> str:
+    """The adapter of the newest release."""
+    return str((_one(path, "SELECT adapter FROM release ORDER BY seq DESC LIMIT 1") or ("base",))[0])
+
+
+def feedbacks(path: Path) -> int:
+    return int((_one(path, "SELECT count(*) FROM feedback") or (0,))[0])
+
+
+def _one(path: Path, sql: str, *values: str) -> Any:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as base:
+        return base.execute(sql, values).fetchone()

@@ -75,6 +75,14 @@ class Serving(Message, frozen=True, kw_only=True, tag=True):
     at: float
 
 
+class Spoilt(Message, frozen=True, kw_only=True, tag=True):
+    """The weights of the adapter that served were changed on the disk, and the daemon died: from then on nothing is theirs."""
+
+    adapter: str
+    decisions: int  # the place of the newest decision at that time
+    at: float
+
+
 class Left(Message, frozen=True, kw_only=True, tag=True):
     """How the run ended: seconds are not given to whoever still waits."""
 
@@ -89,7 +97,7 @@ class Synced(Message, frozen=True, kw_only=True, tag=True):
     syncs: int
 
 
-Record = Sent | Acked | Kept | Received | Effect | Fault | Serving | Left | Synced
+Record = Sent | Acked | Kept | Received | Effect | Fault | Serving | Spoilt | Left | Synced
 
 
 class History:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from tests.chaos import school
 from tests.chaos.checker import Envelope
 from tests.chaos.clock import VARIABLE, Clock
 from tests.chaos.history import Sent
@@ -42,12 +43,12 @@ mode = "configured"
 host = "127.0.0.1"
 port = {port}
 [policy]
+model = "{model}"
+dtype = "float32"
 memory = false
 table = false
 ask = "never"
-[learner]
-enabled = false
-drift = false
+{learning}
 [journal]
 backup_every = 0
 [supervision]
@@ -82,10 +83,14 @@ once = true
 """
 
 
-def write_config(folder: Path, port: int) -> Path:
-    """`config.toml` for a daemon that reaches the broker at `port`."""
+def write_config(folder: Path, port: int, model: Path | None = None) -> Path:
+    """`config.toml` for a daemon that reaches the broker at `port`; with a model it learns, too."""
     ranges = "\n".join(["[guard.ranges]", *(f'"{room}_heater.level" = [10, {HOT - 1}]' for room in ROOMS)])
-    text = CONFIG.format(agent=AGENT, data=folder / "data", port=port, expiry=EXPIRY, ranges=ranges)
+    learning = school.LESSONS if model else school.NOTHING
+    text = CONFIG.format(
+        agent=AGENT, data=folder / "data", port=port, expiry=EXPIRY, ranges=ranges, model=model or "smollm2",
+        learning=learning.strip(),
+    )  # fmt: skip
     path = folder / "config.toml"
     path.write_text(text + "".join(DEVICE.format(room=room) for room in ROOMS))
     return path

@@ -27,6 +27,8 @@ from runtime.errors import BadConfig
 from runtime.guard import Guard
 from runtime.ingest import Ingest
 from runtime.journal import Journal, lock, writer
+from runtime.learning import registry
+from runtime.learning.registry import Manifest, Registry
 from runtime.messages import Command, Message, Quarantined, new_id, portion
 from tests.chaos.actuator import DEAF
 
@@ -42,6 +44,7 @@ class Mutant:
     finds: str
     needs: dict[str, int] = field(default_factory=dict)
     traced: bool = False
+    events: int = 300
     deaf: float = DEAF  # share of the commands that no actuator hears
     waking: float = 0.4  # share of the events that ask for a decision
 
@@ -335,6 +338,19 @@ def no_fence() -> None:
     _put(app, "_fence", lambda old: fence)
 
 
+def serves_what_rotted() -> None:
+    """The weights that were released are served, whatever became of them."""
+
+    def unproven(old: Any) -> Any:
+        def verify(self: Registry, adapter: str, revision: str = "") -> Manifest:
+            return self.manifest(adapter)
+
+        return verify
+
+    _put(Registry, "verify", unproven)
+    _put(registry, "same_fingerprint", lambda old: lambda adapter, trained, served: None)
+
+
 MUTANTS = {
     "resend_of_one_shot": Mutant(resend_of_one_shot, "I6"),
     "sending_forgotten": Mutant(sending_forgotten, "I6", {"kill_agent": 4}),
@@ -361,5 +377,6 @@ MUTANTS = {
     "second_command": Mutant(second_command, "I6"),
     "normal_sync": Mutant(normal_sync, "sync", traced=True),
     "never_perceives_some": Mutant(never_perceives_some, "I4"),
+    "serves_what_rotted": Mutant(serves_what_rotted, "I9", {"corrupt_adapter": 1}, events=4000),
     "stays_dead": Mutant(stays_dead, "I3", {"cut_link": 1}),
 }

@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plugins.broker import Broker
+from runtime.learning import jobs, registry
 from runtime.messages import Message
+from tests.chaos import facts
 from tests.chaos.clock import Clock
-from tests.chaos.facts import newest
+from tests.chaos.history import History, Spoilt
 from tests.chaos.house import Daemon
 from tests.chaos.proxy import PUBACK, PUBLISH, Proxy
+from tests.chaos.school import Person
 
 PATIENCE = 60.0  # seconds in which a fault must show, and be got over
 LOOK = 0.02  # seconds between two looks
@@ -27,6 +30,7 @@ FULL = (b"could not store", b"disk is full", b"disk I/O error")  # what the log 
 PACKETS = 10  # that one fault of the link concerns
 HOUR = 3600.0  # seconds that the clock jumps
 AHEAD = 40  # messages acknowledged meanwhile
+REFUSED = b"adapter is not usable"  # what the log says at start
 
 
 @dataclass
@@ -37,7 +41,13 @@ class World:
     broker: Broker
     proxy: Proxy
     clock: Clock
+    person: Person
+    history: History
     acked: int = 0
+
+    @property
+    def journal(self) -> Path:
+        return self.daemon.data / "journal.db"
 
     def acknowledged(self) -> None:
         self.acked += 1
@@ -84,11 +94,11 @@ async def kill_broker(world: World) -> str:
 
 async def kill_policy(world: World) -> str:
     """The worker: the daemon has to start another by itself."""
-    await until(lambda: list(_workers(world.daemon.pid)))
-    before = list(_workers(world.daemon.pid))
+    await until(lambda: list(_workers(world)))
+    before = list(_workers(world))
     for pid in before:
         os.kill(pid, signal.SIGKILL)
-    back = await until(lambda: any(pid not in before for pid in _workers(world.daemon.pid)))
+    back = await until(lambda: any(pid not in before for pid in _workers(world)))
     return f"worker {before} died and another runs" if before and back else ""
 
 
@@ -169,7 +179,7 @@ async def jump_clock(world: World) -> str:
     acked = world.acked
     await until(lambda: world.acked > acked + AHEAD, limit=10.0)
     world.clock.set(0.0)
-    ahead = newest(world.daemon.data / "journal.db") - time.time()
+    ahead = facts.newest(world.journal) - time.time()
     return f"the journal holds a time {ahead:.0f} s ahead" if ahead > HOUR / 2 else ""
 
 
@@ -188,12 +198,66 @@ async def second_agent(world: World) -> str:
     return f"the second one left with {other.returncode}" if refused and other.returncode == 1 else ""
 
 
+async def kill_trainer(world: World) -> str:
+    """In the middle of its work: the cycle ends and says why, and what serves goes on serving."""
+    before = await _begin_to_learn(world)
+    working = await until(lambda: list((world.daemon.data / jobs.JOBS).glob(f"*/{jobs.PROGRESS}")))
+    pids = list(_children(world.daemon.pid, b"runtime.learning.train"))
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    ended = await until(lambda: _ended(world, before))
+    _, state, reason = facts.newest_cycle(world.journal)
+    told = state == "failed" and signal.SIGKILL.name in reason
+    return f"trainer {pids} died, and the cycle {state}: {reason}" if working and pids and ended and told else ""
+
+
+async def corrupt_adapter(world: World) -> str:
+    """The weights that serve rot on the disk, and the daemon is started again: it says so, and serves without them."""
+    before = await _begin_to_learn(world)
+    await until(lambda: _ended(world, before))
+    adapter = facts.serving(world.journal)
+    decided = await until(lambda: facts.decided_by(world.journal, adapter))
+    if adapter == "base" or not decided:
+        return ""
+    _rot(world.daemon.data / "adapters" / adapter / registry.WEIGHTS)
+    refused = world.daemon.log.read_bytes().count(REFUSED)
+    died = await kill_agent(world)
+    world.history.append(Spoilt(adapter=adapter, decisions=facts.decisions(world.journal), at=time.time()))
+    said = await until(lambda: world.daemon.log.read_bytes().count(REFUSED) > refused, limit=PATIENCE / 3)
+    return f"{adapter} changed on the disk, {died}, and its successor refused to serve it" if died and said else ""
+
+
+async def _begin_to_learn(world: World) -> str:
+    """The cycle before the one that begins now, on a correction more than that one had."""
+    await until(lambda: facts.newest_decision(world.journal))
+    known = facts.feedbacks(world.journal)
+    await world.person.correct()
+    await until(lambda: facts.feedbacks(world.journal) > known)
+    before = facts.newest_cycle(world.journal)[0]
+    await world.person.ask_to_learn()
+    return before
+
+
+def _ended(world: World, before: str) -> bool:
+    """Whether a cycle after that one is over."""
+    id, state, _ = facts.newest_cycle(world.journal)
+    return id != before and state != "running"
+
+
+def _rot(path: Path) -> None:
+    """One bit in the middle."""
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+
+
 FAULTS: dict[str, Cause] = {
     "kill_agent": kill_agent, "kill_broker": kill_broker, "kill_policy": kill_policy, "stop_agent": stop_agent,
     "cut_link": cut_link, "black_hole": black_hole, "lose_acks": lose_acks, "double_messages": double_messages,
     "double_commands": double_commands, "slow_link": slow_link, "fill_disk": fill_disk, "jump_clock": jump_clock,
-    "second_agent": second_agent,
+    "second_agent": second_agent, "kill_trainer": kill_trainer, "corrupt_adapter": corrupt_adapter,
 }  # fmt: skip
+LEARNING = ("kill_trainer", "corrupt_adapter")  # they need a daemon that learns
 OTHERS = tuple(kind for kind in FAULTS if kind not in ("kill_agent", "kill_broker"))
 
 
@@ -215,12 +279,16 @@ def _refused(world: World) -> int:
     return sum(world.daemon.log.read_bytes().count(words) for words in FULL)
 
 
-def _workers(pid: int | None) -> Iterator[int]:
-    """The policy worker among a process's children."""
+def _workers(world: World) -> Iterator[int]:
+    return _children(world.daemon.pid, b"tests.chaos.worker")
+
+
+def _children(pid: int | None, command: bytes) -> Iterator[int]:
+    """A process's children that run this."""
     with contextlib.suppress(OSError):
         for thread in Path(f"/proc/{pid}/task").iterdir():
             for child in (thread / "children").read_text().split():
-                if b"tests.chaos.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                if command in Path(f"/proc/{child}/cmdline").read_bytes():
                     yield int(child)
 
 

@@ -20,19 +20,20 @@ from runtime.config import BrokerConfig
 from runtime.journal import doctor
 from runtime.journal.doctor import Finding
 from runtime.messages import Message
-from tests.chaos import facts, house
+from tests.chaos import facts, house, school
 from tests.chaos.actuator import DEAF, Actuators
 from tests.chaos.checker import check
 from tests.chaos.clock import Clock
 from tests.chaos.history import Fault, History, Kept, Left, Serving, Synced
 from tests.chaos.link import Link
 from tests.chaos.mutants import MUTANTS
-from tests.chaos.nemesis import FAULTS, PATIENCE, Step, World, plan, until
+from tests.chaos.nemesis import FAULTS, LEARNING, PATIENCE, Step, World, plan, until
 from tests.chaos.producer import Producer
 from tests.chaos.proxy import Proxy
 
 EVERY = 30.0  # seconds between two faults of a soak
-RATE = 100.0  # events a second of a soak
+RATE = 100.0  # events a second of a soak, and during a fault
+TRICKLE = 0.1  # seconds
 SAMPLE = 5.0  # seconds between two looks at memory and descriptors
 WINDOW = 64  # messages under way at once
 PAGE = os.sysconf("SC_PAGE_SIZE")  # bytes
@@ -53,6 +54,10 @@ class Order:
     settle: float = 90.0  # seconds the last messages have to be acknowledged
     duration: float = 0.0  # seconds; > 0: a soak, without end of events and with a fault every `EVERY` seconds
     traced: bool = False  # count the syncs of the journal with strace; then one event after the other, and no faults
+
+    @property
+    def learns(self) -> bool:
+        return any(self.faults.get(kind) for kind in LEARNING)
 
 
 class Sample(Message, frozen=True, kw_only=True):
@@ -98,11 +103,14 @@ async def scene(order: Order, folder: Path) -> AsyncIterator[Stage]:
         stack.callback(history.close)
         broker = await _broker(order, folder, stack)
         proxy = await stack.enter_async_context(Proxy(broker.config.port).listening())
-        config = house.write_config(folder, proxy.port)
+        model = await asyncio.to_thread(school.model, folder / "model") if order.learns else None
+        config = house.write_config(folder, proxy.port, model)
         clock = Clock(folder / "clock")
         trace = folder / "trace"
         daemon = house.Daemon(config, mutant=order.mutant, clock=clock, prefix=_tracing(trace) if order.traced else ())
-        world = World(daemon=daemon, broker=broker, proxy=proxy, clock=clock)
+        person = school.Person(broker.config.port, house.AGENT, config, daemon.data / "journal.db")
+        await stack.enter_async_context(person.link.connected())
+        world = World(daemon=daemon, broker=broker, proxy=proxy, clock=clock, person=person, history=history)
         actuators = Actuators(broker.config.port, house.AGENT, history, order.deaf)
         await stack.enter_async_context(actuators.link.connected())
         producers = [
@@ -148,7 +156,7 @@ class Stage:
                 await speaking
         speaking.cancel()
         await asyncio.gather(speaking, return_exceptions=True)
-        journal = self._world.daemon.data / "journal.db"
+        journal = self._world.journal
         if journal.exists():
             await until(lambda: facts.at_rest(journal), limit=REST)
         await self._listen_for_what_is_left()
@@ -179,8 +187,16 @@ class Stage:
             if not await until(lambda due=step.after: self._world.acked >= due, limit=2 * PATIENCE):  # type: ignore[misc]
                 break  # nothing is acknowledged any more: the checker will say so
             self._allow(self._order.events if step is self.steps[-1] else step.after + 4 * WINDOW)
+            trickling = asyncio.create_task(self._trickle(), name="chaos trickle")
             await self.strike(step.kind)
+            trickling.cancel()
         self._allow(self._order.events)
+
+    async def _trickle(self) -> None:
+        """A fault that takes long, such as one that waits for a trainer, finds messages under way, too."""
+        while True:
+            await asyncio.sleep(TRICKLE)
+            self._allow(self._limit + int(RATE * TRICKLE))
 
     async def _soak(self) -> None:
         """A fault drawn from the seed every EVERY seconds; events at a steady rate; a look at the process in between."""
@@ -229,7 +245,7 @@ class Stage:
                 await until(lambda: heard, limit=5.0)
 
     def judge(self) -> Result:
-        journal, records = self._world.daemon.data / "journal.db", self._history.records
+        journal, records = self._world.journal, self._history.records
         findings = check(records, facts.read(journal), house.envelope())
         findings += [replaced for replaced in _doctor(journal) if replaced.state == "broken"]
         counts = Counter(type(record).__name__ for record in records)
@@ -271,7 +287,7 @@ def _syncs(file: Path) -> int:
 async def hunt(mutant: str, folder: Path, *, broker: str = "mosquitto", seed: int = 5) -> Result:
     """A small run with a planted bug and just the faults that bring it to light."""
     bug = MUTANTS[mutant]
-    events = 40 if bug.traced else 300
+    events = 40 if bug.traced else bug.events
     return await run(
         Order(
             events, bug.needs, seed, broker, mutant, waking=bug.waking, deaf=bug.deaf, settle=20.0, traced=bug.traced

@@ -56,7 +56,7 @@ async def test_what_it_knows_goes_live_and_what_it_guesses_does_not(tmp_path: Pa
     )  # fmt: skip
     home, critic = Home(situations=400, seconds=0.0), Override(actuators=["*_lamp", "*_blind", "*_fan", "*_heating"])
     home.name, critic.name = "home", "override"
-    async with application.opened(read, extra=[home, critic], worker=False) as app:
+    async with application.opened(read, extra=[home, critic], live=False) as app:
         app.decider._policy = Pupil(home)
         await app.restore()
         async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as core:
