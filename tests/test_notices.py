@@ -87,7 +87,7 @@ def test_alarms_are_sentences_and_none_where_nothing_is_wrong() -> None:
     found = {"lost": "rows after noon", "missing": [gap], "notices": [{"text": "it forgets"}], "shed": {"home/#": 3}}
     assert [alarm["text"] for alarm in alarms(found)] == [
         "rows after noon",
-        "messages 4 to 6 of house (boot 1) never came",
+        "messages 4 to 6 of house (boot 1) never came, all of them or some",
         "it forgets",
         "3 messages of home/# in the last hour, because too many came",
     ]

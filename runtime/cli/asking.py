@@ -21,13 +21,37 @@ def status(config: ConfigFile = None, json: AsJson = False) -> None:
     if json:
         show.as_json(found)
         return
-    parts = ", ".join(f"{name} {'ready' if ok else 'not ready'}" for name, ok in found.get("ready", {}).items())
+    _standing(found)
+    _version(found)
+    _acting(found)
+    _alarms(found)
+    if found.get("satisfaction"):
+        show.line("people", contentment.sentence(found["satisfaction"]))
+    if "memory" in found:
+        show.line("answers", _judges(found))
+    show.line("counted", ", ".join(f"{count} {name}" for name, count in found.get("counts", {}).items()))
+    show.line("learning", _cycle(found.get("cycle"), found.get("feedback_since", 0)))
+    for reason in found.get("degraded", []):
+        show.line("degraded", reason)
+    page = link.page_of(settings)
+    if page:
+        show.line("page", page)
+    _plugins(found)
+
+
+def _standing(found: dict[str, Any]) -> None:
+    """Who it is, and whether it is well."""
     up = f", pid {found['pid']}, up {found['uptime']:.0f} s" if found["pid"] else ""
     show.line("agent", f"{found['agent']}, version {found['version']}{up}")
     if found.get("condition"):
         show.line("stands", ": ".join([found["condition"], "; ".join(found["causes"])]).rstrip(": "))
+    parts = ", ".join(f"{name} {'ready' if ok else 'not ready'}" for name, ok in found.get("ready", {}).items())
     if parts:
         show.line("parts", parts)
+
+
+def _version(found: dict[str, Any]) -> None:
+    """What serves, how it does on trial, and what is not believed."""
     show.line("adapter", found["adapter"] + (" (provisional)" if found.get("provisional") else ""))
     if trial := found.get("trial"):
         show.line("trial", "{wins} won and {losses} lost of {events} situations that people judged".format(**trial))
@@ -46,29 +70,23 @@ def status(config: ConfigFile = None, json: AsJson = False) -> None:
     if found.get("doubted"):
         liars = f", all of {', '.join(found['distrusted'])} among it" if found.get("distrusted") else ""
         show.line("doubted", f"{found['doubted']} feedbacks{liars}; see `corrigible doubts`")
-    show.line(
-        "modes", ", ".join(f"{actuator}={mode}" for actuator, mode in found.get("modes", {}).items()) or "no actuators"
-    )
+
+
+def _acting(found: dict[str, Any]) -> None:
+    """What it may do by itself."""
+    modes = ", ".join(f"{actuator}={mode}" for actuator, mode in found.get("modes", {}).items())
+    show.line("modes", modes or "no actuators")
     for actuator, actions in found.get("apprentice", {}).items():
         show.line("apprentice", f"{actuator}: {show.apprentice(actions)}")
     show.line("kill switch", "ON: nothing is commanded" if found.get("kill") else "off")
-    _alarms(found)
-    if found.get("satisfaction"):
-        show.line("people", contentment.sentence(found["satisfaction"]))
-    if "memory" in found:
-        show.line("answers", _judges(found))
-    show.line("counted", ", ".join(f"{count} {name}" for name, count in found.get("counts", {}).items()))
-    show.line("learning", _cycle(found.get("cycle"), found.get("feedback_since", 0)))
-    for reason in found.get("degraded", []):
-        show.line("degraded", reason)
-    page = link.page_of(settings)
-    if page:
-        show.line("page", page)
-    if found.get("plugins"):
-        rows = [
-            [p["name"], p["use"], ", ".join(p["roles"]), p["state"], p["restarts"], _refused(p)]
-            for p in found["plugins"]
-        ]
+
+
+def _plugins(found: dict[str, Any]) -> None:
+    rows = [
+        [p["name"], p["use"], ", ".join(p["roles"]), p["state"], p["restarts"], _refused(p)]
+        for p in found.get("plugins", [])
+    ]
+    if rows:
         show.table(["plugin", "use", "roles", "state", "restarts", "refused"], rows)
 
 

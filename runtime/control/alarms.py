@@ -11,9 +11,14 @@ def alarms(found: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     if found["lost"]:
         yield {"kind": "lost", "text": found["lost"]}
     for gap in found["missing"]:
-        text = "messages {first} to {last} of {producer} (boot {boot}) never came".format(**gap)
-        yield {"kind": "missing", "text": text}
+        yield {"kind": "missing", "text": _never_came(**gap)}
     for notice in found["notices"]:
         yield {"kind": "notice", "text": notice["text"]}
     for name, count in found["shed"].items():
         yield {"kind": "let go", "text": f"{count} messages of {name} in the last hour, because too many came"}
+
+
+def _never_came(*, producer: str, boot: str, first: int, last: int, **_: Any) -> str:
+    if first == last:
+        return f"message {first} of {producer} (boot {boot}) never came"
+    return f"messages {first} to {last} of {producer} (boot {boot}) never came, all of them or some"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -22,7 +23,9 @@ NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")  # it becomes a director
 KINDS = ("sensor", "speech", "timer")
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-Positive = Annotated[float, msgspec.Meta(gt=0)]
+Rate = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
+MOST = 1 << 20  # MiB, descriptors, processes: more than any machine has, and less than any limit of the kernel can hold
 
 
 class Permissions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,14 +47,14 @@ class Permissions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     connect: list[Port] = []  # TCP ports it may connect to
     listen: list[Port] = []  # TCP ports it may listen on
     environment: list[str] = []  # names of variables it is shown
-    memory: Annotated[int, msgspec.Meta(ge=64)] = 1024  # MiB of address space
-    files: Annotated[int, msgspec.Meta(ge=16)] = 128  # open descriptors
-    processes: Annotated[int, msgspec.Meta(ge=0)] = 0  # it may start
-    cpu: Annotated[int, msgspec.Meta(ge=0)] = 0  # seconds of computing a life; 0 = any
-    disk: Annotated[int, msgspec.Meta(ge=1)] = 64  # MiB of one file it writes
-    rate: Positive = 50.0  # messages a second it may emit; faster ones wait
-    patience: Positive = 5.0  # seconds an answer may take, and a sign of life be away
-    act: Positive = 30.0  # seconds a command may take
+    memory: Annotated[int, msgspec.Meta(ge=64, le=MOST)] = 1024  # MiB of address space
+    files: Annotated[int, msgspec.Meta(ge=16, le=MOST)] = 128  # open descriptors
+    processes: Annotated[int, msgspec.Meta(ge=0, le=MOST)] = 0  # it may start
+    cpu: Annotated[int, msgspec.Meta(ge=0, le=1 << 31)] = 0  # seconds of computing a life; 0 = any
+    disk: Annotated[int, msgspec.Meta(ge=1, le=MOST)] = 64  # MiB of one file it writes
+    rate: Rate = 50.0  # messages a second it may emit; faster ones wait
+    patience: Seconds = 5.0  # seconds an answer may take, and a sign of life be away
+    act: Seconds = 30.0  # seconds a command may take
     user: str = ""  # whom it runs as where the daemon is root; empty = a number of its own
 
     def wrong(self, message: Observation | Feedback | Situation) -> str | None:
@@ -118,6 +121,11 @@ def read(given: object, where: str) -> Permissions:
             raise BadConfig(
                 f"{where}: permissions.roles: there is no role {role!r}{nearest(role, [r.__name__ for r in ROLES])}"
             )
+    for path in (*found.read, *found.write):
+        try:
+            Path(path).expanduser().resolve()
+        except (ValueError, RuntimeError, OSError) as error:
+            raise BadConfig(f"{where}: permissions: {path[:80]!r} is no path: {error}") from None
     return found
 
 

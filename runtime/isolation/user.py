@@ -24,7 +24,7 @@ def of(plugin: str, named: str) -> tuple[int | None, int | None]:
         return number, number
     try:
         found = pwd.getpwnam(named)
-    except KeyError:
+    except (KeyError, ValueError):
         raise BadConfig(f"plugin {plugin!r}: permissions.user: this machine has no user {named!r}") from None
     if found.pw_uid == 0:
         raise BadConfig(f"plugin {plugin!r}: permissions.user: {named!r} is root; leave it out for a number of its own")

@@ -86,8 +86,9 @@ class Registry:
         held = tuple(id for e in apart for id in (e.id, *e.also)) if report.refit else ()
         adapter = self._name(files[kind[1]], {*lineage, *held})
         target = self.directory(adapter)
-        if (target / MANIFEST).is_file():
-            return adapter  # the same weights again
+        with suppress(NotFound, Corrupt):
+            self.verify(adapter)
+            return adapter  # the same weights again; ones that rotted on the disk are stored anew
         drift = replace(report.drift, flipped=()) if report.drift else None  # a version keeps nobody's words
         manifest = Manifest(
             id=adapter, parent=parent, revision=described.base.revision, files=files, lineage=(*lineage, *held), held_out=held, learnt=report.learnt, judged=before,

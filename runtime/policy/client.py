@@ -261,13 +261,17 @@ class Policy:
 
     async def _start(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         ours, theirs = socket.socketpair()
-        with theirs, (self._data / "policy.log").open("ab") as output:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "runtime.policy.worker", str(theirs.fileno()), json.dumps(self._settings),
-                pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
-                env=environment(self._threads, SERVING), start_new_session=True,
-            )  # fmt: skip
-        return await asyncio.open_connection(sock=ours)
+        try:
+            with theirs, (self._data / "policy.log").open("ab") as output:
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "runtime.policy.worker", str(theirs.fileno()), json.dumps(self._settings),
+                    pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
+                    env=environment(self._threads, SERVING), start_new_session=True,
+                )  # fmt: skip
+            return await asyncio.open_connection(sock=ours)
+        except BaseException:  # also if it is to end while it starts; a worker without its daemon's end leaves
+            ours.close()
+            raise
 
     async def _end_process(self) -> None:
         if self._process is not None and self._process.returncode is None:

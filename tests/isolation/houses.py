@@ -72,7 +72,7 @@ async def opened(data: Path, *entries: dict[str, Any]) -> AsyncIterator[House]:
     found = House(context)
     async with asyncio.timeout(SAFETY):
         made = await introduced([dict(entry, isolate=True) for entry in entries], context)
-        found.plugins = {plugin.name: plugin for plugin in made.values() if isinstance(plugin, Remote)}
+        found.plugins = {plugin.name: plugin for plugin in made.values()}
         found.children = {name: Child(name) for name in found.plugins}
         try:
             for name in found.plugins:

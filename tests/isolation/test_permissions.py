@@ -6,15 +6,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime import plugins
 from runtime.config import BrokerConfig
 from runtime.errors import BadConfig
 from runtime.isolation import landlock, seccomp
-from runtime.isolation.loading import checked, introduced
+from runtime.isolation.loading import checked, introduced, remotes
 from runtime.isolation.permissions import Permissions, read
 from runtime.isolation.remote import sound
 from runtime.messages import Action, Feedback, Observation, Percept
@@ -39,6 +40,46 @@ async def test_a_wrong_table_is_one_sentence_and_no_daemon(tmp_path: Path, table
         await introduced([{"use": "my_plugins:Mine", "permissions": table}], context)
     assert sentence in str(caught.value)
     assert "[[plugin]] number 1" in str(caught.value)
+
+
+TEXTS = st.text(max_size=12) | st.sampled_from(["*", "~", "~nobody-here", "\0", "/", "..", "hall/*", "Rule", "root"])
+NUMBERS = st.integers() | st.floats() | st.integers(0, 70_000)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | NUMBERS | TEXTS,
+    lambda some: st.lists(some, max_size=3) | st.dictionaries(TEXTS, some, max_size=3),
+    max_leaves=5,
+)
+OF_ITS_KIND: dict[type, st.SearchStrategy[object]] = {
+    list: st.lists(TEXTS, max_size=3) | st.lists(NUMBERS, max_size=3), bool: st.booleans(), int: NUMBERS, float: NUMBERS,
+    str: TEXTS,
+}  # fmt: skip
+LIKELY: dict[str, st.SearchStrategy[object]] = {
+    name: OF_ITS_KIND[type(value)] for name, value in msgspec.structs.asdict(Permissions()).items()
+}
+ONE = st.sampled_from(sorted(LIKELY)).flatmap(lambda name: st.fixed_dictionaries({name: LIKELY[name]}))
+TABLES = ONE | st.fixed_dictionaries({}, optional=LIKELY) | st.dictionaries(TEXTS, ANYTHING, max_size=3) | ANYTHING
+
+
+@settings(max_examples=500)
+@given(TABLES)
+def test_whatever_stands_in_a_table_it_is_a_manifest_or_a_sentence(nowhere: Context, table: object) -> None:
+    """And every manifest is one that the kernel can be told."""
+    refused: list[str] = []
+    try:
+        (remote,) = remotes([{"use": "my_plugins:Mine", "permissions": table}], nowhere).values()
+    except BadConfig as error:
+        refused.append(str(error))
+    assert [said for said in refused if not said.isprintable() or len(said) > 500] == []
+    if refused:
+        return
+    may = remote._setup.confinement
+    assert all(0 <= limit < 2**62 for limit in (may.memory, may.files, may.processes, may.cpu, may.disk))
+    assert all(Path(path).is_absolute() for path in (*may.read, *may.write))
+
+
+@pytest.fixture(scope="module")
+def nowhere(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    return Context("test", tmp_path_factory.mktemp("data"), BrokerConfig(mode="none"), UTC)
 
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b", "", ".hidden", "x" * 65, "a b", "né"])
