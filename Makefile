@@ -27,7 +27,7 @@ demo: install
 	$(BIN)/corrigible demo
 
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: install
 	$(BIN)/ruff check .

@@ -32,8 +32,9 @@ from tests.chaos.producer import Producer
 from tests.chaos.proxy import Proxy
 
 EVERY = 30.0  # seconds between two faults of a soak
-RATE = 100.0  # events a second of a soak, and during a fault
-TRICKLE = 0.1  # seconds
+RATE = 100.0  # events a second of a soak
+TRICKLE = 0.05  # seconds between two events while a fault takes long
+KEPT_BACK = 24  # events for each fault that is still to come
 SAMPLE = 5.0  # seconds between two looks at memory and descriptors
 WINDOW = 64  # messages under way at once
 PAGE = os.sysconf("SC_PAGE_SIZE")  # bytes
@@ -182,21 +183,22 @@ class Stage:
 
     async def _strike(self) -> None:
         """One fault after another; messages are always under way when one comes."""
-        for step in self.steps:
+        for left, step in zip(range(len(self.steps) - 1, -1, -1), self.steps, strict=True):
             self._allow(step.after + WINDOW)
             if not await until(lambda due=step.after: self._world.acked >= due, limit=2 * PATIENCE):  # type: ignore[misc]
                 break  # nothing is acknowledged any more: the checker will say so
-            self._allow(self._order.events if step is self.steps[-1] else step.after + 4 * WINDOW)
-            trickling = asyncio.create_task(self._trickle(), name="chaos trickle")
+            most = self._order.events - left * KEPT_BACK
+            self._allow(min(most, step.after + 4 * WINDOW))
+            trickling = asyncio.create_task(self._trickle(most), name="chaos trickle")
             await self.strike(step.kind)
             trickling.cancel()
         self._allow(self._order.events)
 
-    async def _trickle(self) -> None:
+    async def _trickle(self, most: int) -> None:
         """A fault that takes long, such as one that waits for a trainer, finds messages under way, too."""
-        while True:
+        while self._limit < most:
             await asyncio.sleep(TRICKLE)
-            self._allow(self._limit + int(RATE * TRICKLE))
+            self._allow(self._limit + 1)
 
     async def _soak(self) -> None:
         """A fault drawn from the seed every EVERY seconds; events at a steady rate; a look at the process in between."""

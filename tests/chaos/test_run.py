@@ -24,6 +24,8 @@ async def test_kills_lose_nothing_and_do_nothing_twice(tmp_path: Path) -> None:
         "stop_agent": 1,
         "lose_acks": 1,
         "double_messages": 1,
+        "kill_trainer": 1,
+        "corrupt_adapter": 1,
     }
     result = await run(Order(2000, faults, seed=1, broker=BROKER), tmp_path)
     assert result.broken == []
