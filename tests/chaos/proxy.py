@@ -54,6 +54,11 @@ class Proxy:
         """A black hole: connections stay open and nothing passes."""
         self._hole = True
 
+    @property
+    def open(self) -> int:
+        """Connections that stand."""
+        return len(self._writers) // 2
+
     def cut(self) -> int:
         """Reset every connection; how many there were. Two ends are one connection."""
         ends = tuple(self._writers)
