@@ -246,9 +246,7 @@ async def opened(
             notice=lambda kind, text: app.notices.tell(kind, text),
             broker=broker.config if broker else config.broker.model_copy(update={"mode": "none"}),
         )  # fmt: skip
-        apart = await _apart(config, context, journal, live)
-        for remote in apart.values():
-            stack.push_async_callback(remote.stop)
+        apart = await _apart(config, context, journal, live, stack)
         plugins = [*loading.load(config.plugin, context, apart), *extra]
         policy = Policy(config.policy, config.agent.data, config.agent.instruction)
         if live and not safe:
@@ -354,11 +352,15 @@ async def _watchdog(app: App) -> None:
         await asyncio.sleep(WATCHDOG)
 
 
-async def _apart(config: Config, context: Context, journal: Journal, live: bool) -> dict[int, Remote]:
-    """The isolated plugins: running, or as they were."""
+async def _apart(
+    config: Config, context: Context, journal: Journal, live: bool, stack: AsyncExitStack
+) -> dict[int, Remote]:
+    """The isolated plugins: running until the stack is closed, or as they were."""
     if not live:
         return await recall.recalled(config.plugin, context, journal)
     apart = await isolation.introduced(config.plugin, context)
+    for remote in apart.values():
+        stack.push_async_callback(remote.stop)
     await recall.keep(journal, apart.values())
     return apart
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtime import condition
+from runtime import journal as journals
 from runtime.condition import Condition, Watch
 from runtime.journal import Journal
 from runtime.metrics import Metrics
@@ -24,6 +25,16 @@ CASES = [
 def test_the_gravest_wins(safe: str, killed: bool, degraded: list[str], name: str, causes: tuple[str, ...]) -> None:
     found = condition.of(safe=safe, killed=killed, degraded=degraded)
     assert (found.name, found.causes) == (name, causes)
+
+
+async def test_the_oldest_of_too_many_rows_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journals, "TRANSITIONS", 3)
+    async with Journal.open(tmp_path / "journal.db") as journal:
+        await journal.set_metadata("transaction", "stays")
+        for at in range(5):
+            await journal.add_transition({"at": at, "condition": "NORMAL"})
+        assert [row["at"] for row in await journal.transitions()] == [4, 3, 2]
+        assert await journal.metadata("transaction") == "stays"
 
 
 async def test_every_change_is_a_row_and_a_figure(tmp_path: Path) -> None:

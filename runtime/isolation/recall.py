@@ -12,17 +12,19 @@ import msgspec
 from runtime.errors import Unwritable
 from runtime.isolation import loading
 from runtime.isolation.frames import Described
-from runtime.isolation.remote import Remote
+from runtime.isolation.remote import Remote, sound
 from runtime.journal import Journal
 from runtime.roles import Context
 
-KEY = "isolated"  # in the journal's metadata: name -> Described
+KEY = "isolated"  # in the journal's metadata: name and class -> Described
 
 
 async def keep(journal: Journal, apart: Collection[Remote]) -> None:
-    """Remember the ones that live now; whoever does not, as in safe mode, stays remembered as it was."""
-    known = await _known(journal)
-    said = known | {remote.name: remote.said for remote in apart if remote.said is not None}
+    """Remember the ones that live now, and not what could not be had this time. Whoever is not among them, as in safe mode, stays
+    remembered. What JSON cannot carry is not kept: such tools are unknown while the daemon is down."""
+    known, names = await _known(journal), {remote.name for remote in apart}
+    others = {key: described for key, described in known.items() if key.split(" ")[0] not in names}
+    said = others | {_key(remote): remote.said for remote in apart if remote.said is not None and sound(remote.said)}
     if said != known:
         with suppress(Unwritable):  # a full disk; the next start will
             await journal.set_metadata(KEY, msgspec.to_builtins(said))
@@ -33,8 +35,12 @@ async def recalled(entries: Sequence[dict[str, Any]], context: Context, journal:
     table that cannot be used."""
     known, apart = await _known(journal), loading.remotes(entries, context)
     for remote in apart.values():
-        remote.recall(known.get(remote.name))
+        remote.recall(known.get(_key(remote)))
     return apart
+
+
+def _key(remote: Remote) -> str:
+    return f"{remote.name} {remote.use}"
 
 
 async def _known(journal: Journal) -> dict[str, Described]:

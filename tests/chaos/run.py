@@ -189,9 +189,7 @@ class Stage:
                 break  # nothing is acknowledged any more: the checker will say so
             most = self._order.events - left * KEPT_BACK
             self._allow(min(most, step.after + 4 * WINDOW))
-            trickling = asyncio.create_task(self._trickle(most), name="chaos trickle")
-            await self.strike(step.kind)
-            trickling.cancel()
+            await self.strike(step.kind, most)
         self._allow(self._order.events)
 
     async def _trickle(self, most: int) -> None:
@@ -212,7 +210,7 @@ class Stage:
             if now >= due + EVERY and kinds:
                 due = now
                 self._allow(self._limit + WINDOW)
-                await self.strike(drawn.choice(kinds))
+                await self.strike(drawn.choice(kinds), self._order.events)
             await asyncio.sleep(SAMPLE / 5)
         self._allow(self._order.events)  # the last ones, so that it ends
 
@@ -220,12 +218,19 @@ class Stage:
         self._limit = max(self._limit, limit)
         self._more.set()
 
-    async def strike(self, kind: str) -> None:
-        """Inject, and wait until the daemon got over it."""
+    async def strike(self, kind: str, most: int) -> None:
+        """Inject, and wait until the daemon got over it. Meanwhile up to `most` events may be sent."""
+        trickling = asyncio.create_task(self._trickle(most), name="chaos trickle")
+        try:
+            await self._inject(kind)
+        finally:
+            trickling.cancel()
+
+    async def _inject(self, kind: str) -> None:
         began, acked = time.monotonic(), self._world.acked
         starts = self._world.daemon.starts
         evidence = await FAULTS[kind](self._world)
-        if kind == "kill_agent":
+        if kind in ("kill_agent", "corrupt_adapter"):  # both kill it
             await until(lambda: self._world.daemon.starts > starts)
             acked = self._world.acked
         all_sent = acked >= self._order.events

@@ -27,7 +27,7 @@ async def test_kills_lose_nothing_and_do_nothing_twice(tmp_path: Path) -> None:
         "kill_trainer": 1,
         "corrupt_adapter": 1,
     }
-    result = await run(Order(2000, faults, seed=1, broker=BROKER), tmp_path)
+    result = await run(Order(4000, faults, seed=1, broker=BROKER), tmp_path)
     assert result.broken == []
     assert len(result.faults) == sum(faults.values())
 

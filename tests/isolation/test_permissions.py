@@ -60,7 +60,7 @@ ONE = st.sampled_from(sorted(LIKELY)).flatmap(lambda name: st.fixed_dictionaries
 TABLES = ONE | st.fixed_dictionaries({}, optional=LIKELY) | st.dictionaries(TEXTS, ANYTHING, max_size=3) | ANYTHING
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(TABLES)
 def test_whatever_stands_in_a_table_it_is_a_manifest_or_a_sentence(nowhere: Context, table: object) -> None:
     """And every manifest is one that the kernel can be told."""
