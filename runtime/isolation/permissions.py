@@ -23,8 +23,7 @@ NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")  # it becomes a director
 KINDS = ("sensor", "speech", "timer")
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-Rate = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
-Seconds = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
+Positive = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 MOST = 1 << 20  # MiB, descriptors, processes: more than any machine has, and less than any limit of the kernel can hold
 
 
@@ -52,9 +51,9 @@ class Permissions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     processes: Annotated[int, msgspec.Meta(ge=0, le=MOST)] = 0  # it may start
     cpu: Annotated[int, msgspec.Meta(ge=0, le=1 << 31)] = 0  # seconds of computing a life; 0 = any
     disk: Annotated[int, msgspec.Meta(ge=1, le=MOST)] = 64  # MiB of one file it writes
-    rate: Rate = 50.0  # messages a second it may emit; faster ones wait
-    patience: Seconds = 5.0  # seconds an answer may take, and a sign of life be away
-    act: Seconds = 30.0  # seconds a command may take
+    rate: Positive = 50.0  # messages a second it may emit; faster ones wait
+    patience: Positive = 5.0  # seconds an answer may take, and a sign of life be away
+    act: Positive = 30.0  # seconds a command may take
     user: str = ""  # whom it runs as where the daemon is root; empty = a number of its own
 
     def wrong(self, message: Observation | Feedback | Situation) -> str | None:
